@@ -1,0 +1,358 @@
+//! Table functions over datasets: `read_array`, `array_info`, `array_attributes`, `array_chunks`.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, Int64Array, ListBuilder, StringArray, StringBuilder, UInt64Array, UInt64Builder,
+};
+use arrow::datatypes::{Field, Schema};
+use arrow::record_batch::RecordBatch;
+use datafusion::catalog::{MemTable, TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::Expr;
+
+use crate::array::chunk::ChunkAddress;
+use crate::array::hyperslab::parse_slices;
+use crate::array::{AttributeValue, Attributes, Group, Variable};
+use crate::catalog::provider::{block_on, open_blocking};
+use crate::catalog::{Catalog, Opened, tables};
+use crate::cf::roles::{Role, roles};
+use crate::error::{Error, Within};
+use crate::query::engine_error;
+use crate::query::table::{ArrayTable, options};
+
+/// The table functions, by name.
+#[must_use]
+pub fn functions(catalog: &Arc<Catalog>) -> Vec<(&'static str, Arc<dyn TableFunctionImpl>)> {
+    let function = |kind| -> Arc<dyn TableFunctionImpl> {
+        Arc::new(DatasetFunction {
+            catalog: Arc::clone(catalog),
+            kind,
+        })
+    };
+    vec![
+        ("read_array", function(Kind::Read)),
+        ("array_info", function(Kind::Info)),
+        ("array_attributes", function(Kind::Attributes)),
+        ("array_chunks", function(Kind::Chunks)),
+    ]
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Read,
+    Info,
+    Attributes,
+    Chunks,
+}
+
+impl Kind {
+    fn usage(self) -> &'static str {
+        match self {
+            Self::Read => "read_array('location' [, 'variable' [, '0:2, 4:6, ::3']])",
+            Self::Info => "array_info('location')",
+            Self::Attributes => "array_attributes('location')",
+            Self::Chunks => "array_chunks('location', 'variable')",
+        }
+    }
+
+    fn arguments(self) -> std::ops::RangeInclusive<usize> {
+        match self {
+            Self::Read => 1..=3,
+            Self::Info | Self::Attributes => 1..=1,
+            Self::Chunks => 2..=2,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct DatasetFunction {
+    catalog: Arc<Catalog>,
+    kind: Kind,
+}
+
+impl TableFunctionImpl for DatasetFunction {
+    fn call_with_args(&self, args: TableFunctionArgs<'_, '_>) -> Result<Arc<dyn TableProvider>> {
+        let texts = args
+            .exprs()
+            .iter()
+            .map(|expr| self.text(expr))
+            .collect::<Result<Vec<String>>>()?;
+        let wrong = || {
+            engine_error(Error::Invalid(format!(
+                "wrong number of arguments; use {}",
+                self.kind.usage()
+            )))
+        };
+        if !self.kind.arguments().contains(&texts.len()) {
+            return Err(wrong());
+        }
+        let location = texts.first().ok_or_else(wrong)?;
+        let location = self
+            .catalog
+            .location_of(location)
+            .unwrap_or_else(|| location.clone());
+        let opened = open_blocking(&self.catalog, &location)?;
+        match self.kind {
+            Kind::Read => {
+                let variable = texts.get(1).map(String::as_str);
+                let slices = texts.get(2).map(String::as_str);
+                read_array(&opened, variable, slices, &options(args.session()))
+            }
+            Kind::Info => table(info(&opened)?),
+            Kind::Attributes => table(attributes(&opened)?),
+            Kind::Chunks => {
+                let variable = texts.get(1).ok_or_else(wrong)?;
+                table(chunks(&opened, variable)?)
+            }
+        }
+    }
+}
+
+impl DatasetFunction {
+    fn text(&self, expr: &Expr) -> Result<String> {
+        match expr {
+            Expr::Literal(
+                ScalarValue::Utf8(Some(text))
+                | ScalarValue::LargeUtf8(Some(text))
+                | ScalarValue::Utf8View(Some(text)),
+                _,
+            ) => Ok(text.clone()),
+            other => Err(engine_error(Error::Invalid(format!(
+                "argument {other} is not a text in single quotes; use {}",
+                self.kind.usage()
+            )))),
+        }
+    }
+}
+
+fn table(batch: RecordBatch) -> Result<Arc<dyn TableProvider>> {
+    Ok(Arc::new(MemTable::try_new(
+        batch.schema(),
+        vec![vec![batch]],
+    )?))
+}
+
+fn read_array(
+    opened: &Opened,
+    variable: Option<&str>,
+    slices: Option<&str>,
+    options: &crate::query::HyperslabOptions,
+) -> Result<Arc<dyn TableProvider>> {
+    let parts = match variable {
+        Some(variable) => tables::table(opened, variable),
+        None => tables::main_table(opened),
+    }
+    .map_err(engine_error)?;
+    let mut grid = block_on(tables::grid(opened, &parts, options))
+        .map_err(DataFusionError::IoError)?
+        .map_err(engine_error)?;
+    if let Some(slices) = slices {
+        grid.window = parse_slices(slices, &grid.shape())
+            .within(|| format!("{}: {}", opened.store.location(), parts.name))
+            .map_err(engine_error)?;
+    }
+    Ok(Arc::new(ArrayTable::new(Arc::new(grid))))
+}
+
+/// Every variable of a dataset with its group and role.
+pub(crate) fn variables(opened: &Opened) -> Vec<(&Group, Arc<Variable>, Role)> {
+    let roles = roles(&opened.dataset.root);
+    let mut all = Vec::new();
+    for group in opened.dataset.root.walk() {
+        for (variable, role) in tables::with_roles(&roles, group) {
+            all.push((group, variable, role));
+        }
+    }
+    all
+}
+
+pub(crate) fn role_name(role: &Role) -> &'static str {
+    match role {
+        Role::Coordinate => "coordinate",
+        Role::Auxiliary => "auxiliary coordinate",
+        Role::Bounds { .. } => "bounds",
+        Role::Data => "data",
+    }
+}
+
+fn info(opened: &Opened) -> Result<RecordBatch> {
+    let mut columns: Vec<Vec<Option<String>>> = vec![Vec::new(); 10];
+    let mut shapes = ListBuilder::new(UInt64Builder::new());
+    let mut chunks = ListBuilder::new(UInt64Builder::new());
+    let mut dimensions = ListBuilder::new(StringBuilder::new());
+    let (mut cells, mut chunk_counts) = (Vec::new(), Vec::new());
+    let mut push = |texts: [Option<String>; 10]| {
+        for (column, text) in columns.iter_mut().zip(texts) {
+            column.push(text);
+        }
+    };
+    for (group, variable, role) in variables(opened) {
+        let layout = &variable.layout;
+        let text = |name| variable.attributes.text(name).map(str::to_owned);
+        push([
+            Some(variable.path.clone()),
+            Some(group.path.clone()),
+            Some(variable.name.clone()),
+            Some(role_name(&role).to_owned()),
+            Some(layout.element.name()),
+            Some(layout.pipeline.to_string()),
+            text("units"),
+            text("standard_name"),
+            text("long_name"),
+            None,
+        ]);
+        for name in &variable.dimensions {
+            dimensions.values().append_value(name);
+        }
+        dimensions.append(true);
+        shapes.values().append_slice(variable.shape());
+        shapes.append(true);
+        chunks.values().append_slice(layout.grid.chunk_shape());
+        chunks.append(true);
+        cells.push(Some(variable.cells()));
+        chunk_counts.push(Some(layout.grid.len()));
+    }
+    for group in opened.dataset.root.walk() {
+        for array in &group.unreadable {
+            let path = if group.path.is_empty() {
+                array.name.clone()
+            } else {
+                format!("{}/{}", group.path, array.name)
+            };
+            let mut texts: [Option<String>; 10] = Default::default();
+            texts[0] = Some(path);
+            texts[1] = Some(group.path.clone());
+            texts[2] = Some(array.name.clone());
+            texts[9] = Some(array.reason.clone());
+            push(texts);
+            dimensions.append(false);
+            shapes.append(false);
+            chunks.append(false);
+            cells.push(None);
+            chunk_counts.push(None);
+        }
+    }
+    let mut texts = columns
+        .into_iter()
+        .map(|column| -> ArrayRef { Arc::new(StringArray::from(column)) });
+    let mut next = || texts.next().unwrap_or_else(|| Arc::new(StringArray::from(Vec::<&str>::new())));
+    batch(vec![
+        ("variable", next()),
+        ("group", next()),
+        ("name", next()),
+        ("role", next()),
+        ("type", next()),
+        ("dimensions", Arc::new(dimensions.finish())),
+        ("shape", Arc::new(shapes.finish())),
+        ("chunks", Arc::new(chunks.finish())),
+        ("cells", Arc::new(UInt64Array::from(cells))),
+        ("chunk_count", Arc::new(UInt64Array::from(chunk_counts))),
+        ("codecs", next()),
+        ("units", next()),
+        ("standard_name", next()),
+        ("long_name", next()),
+        ("unreadable", next()),
+    ])
+}
+
+fn attributes(opened: &Opened) -> Result<RecordBatch> {
+    let mut columns: [Vec<Option<String>>; 4] = Default::default();
+    let mut add = |variable: Option<&str>, attributes: &Attributes| {
+        for (name, value) in &attributes.0 {
+            columns[0].push(variable.map(str::to_owned));
+            columns[1].push(Some(name.clone()));
+            columns[2].push(Some(type_name(value)));
+            columns[3].push(Some(value.to_string()));
+        }
+    };
+    for group in opened.dataset.root.walk() {
+        let owner = (!group.path.is_empty()).then_some(group.path.as_str());
+        add(owner, &group.attributes);
+        for variable in &group.variables {
+            add(Some(&variable.path), &variable.attributes);
+        }
+    }
+    let [variables, names, types, values] = columns;
+    let text = |column: Vec<Option<String>>| -> ArrayRef { Arc::new(StringArray::from(column)) };
+    batch(vec![
+        ("variable", text(variables)),
+        ("name", text(names)),
+        ("type", text(types)),
+        ("value", text(values)),
+    ])
+}
+
+fn type_name(value: &AttributeValue) -> String {
+    match value {
+        AttributeValue::Text(_) | AttributeValue::Texts(_) => "string".into(),
+        AttributeValue::Integers { element, .. } | AttributeValue::Floats { element, .. } => {
+            element.name()
+        }
+        AttributeValue::Json(_) => "json".into(),
+    }
+}
+
+fn chunks(opened: &Opened, name: &str) -> Result<RecordBatch> {
+    let parts = tables::table(opened, name).map_err(engine_error)?;
+    let short = parts.name.rsplit('/').next().unwrap_or(&parts.name);
+    let variable = parts.variable(short).ok_or_else(|| {
+        engine_error(Error::NotFound(format!(
+            "{} has no variable '{name}'",
+            opened.store.location()
+        )))
+    })?;
+    let grid = &variable.layout.grid;
+    let numbers: Vec<u64> = (0..grid.len()).collect();
+    let addresses = block_on(variable.index.locate(&numbers))
+        .map_err(DataFusionError::IoError)?
+        .within(|| format!("{}: {name}", opened.store.location()))
+        .map_err(engine_error)?;
+    let mut coords = ListBuilder::new(UInt64Builder::new());
+    let mut starts = ListBuilder::new(UInt64Builder::new());
+    let (mut kinds, mut objects) = (Vec::new(), Vec::new());
+    let (mut offsets, mut lengths) = (Vec::new(), Vec::new());
+    for (number, address) in numbers.iter().zip(addresses) {
+        for (at, extent) in grid.coord(*number).iter().zip(grid.chunk_shape()) {
+            coords.values().append_value(*at);
+            starts.values().append_value(at * extent);
+        }
+        coords.append(true);
+        starts.append(true);
+        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let (kind, object, offset, length) = match address {
+            ChunkAddress::Missing => ("missing", None, None, None),
+            ChunkAddress::Inline(bytes) => ("inline", None, None, Some(signed(bytes.len() as u64))),
+            ChunkAddress::Range {
+                object,
+                offset,
+                length,
+                ..
+            } => ("range", Some(object), Some(signed(offset)), Some(signed(length))),
+            ChunkAddress::Object(object) => ("object", Some(object), None, None),
+        };
+        kinds.push(kind);
+        objects.push(object.map(|object| object.to_string()));
+        offsets.push(offset);
+        lengths.push(length);
+    }
+    batch(vec![
+        ("chunk", Arc::new(UInt64Array::from(numbers))),
+        ("coord", Arc::new(coords.finish())),
+        ("start", Arc::new(starts.finish())),
+        ("stored", Arc::new(StringArray::from(kinds))),
+        ("object", Arc::new(StringArray::from(objects))),
+        ("offset", Arc::new(Int64Array::from(offsets))),
+        ("length", Arc::new(Int64Array::from(lengths))),
+    ])
+}
+
+fn batch(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {
+    let fields: Vec<Field> = columns
+        .iter()
+        .map(|(name, values)| Field::new(*name, values.data_type().clone(), true))
+        .collect();
+    let values = columns.into_iter().map(|(_, values)| values).collect();
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), values)?)
+}

@@ -1,0 +1,249 @@
+//! Datasets as schemas and paths as tables: `FROM 'file.nc'`, `FROM 'file.nc'.tas`, `FROM name.tas`.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
+use datafusion::common::Result;
+use datafusion::datasource::TableType;
+use datafusion::error::DataFusionError;
+use datafusion::catalog::UrlTableFactory;
+
+use crate::catalog::{Catalog, Opened, tables};
+use crate::error::Error;
+use crate::query::engine_error;
+use crate::query::table::ArrayTable;
+
+/// Extensions of array datasets: a name that ends so is meant as a path, even when nothing is there.
+const EXTENSIONS: &[&str] = &[
+    "nc", "nc4", "cdf", "h5", "hdf", "hdf5", "he5", "zarr", "b2nd", "b2d", "b2frame",
+];
+
+/// A catalog whose schemas are those of another one, and datasets besides.
+#[derive(Debug)]
+pub struct DatasetCatalog {
+    inner: Arc<dyn CatalogProvider>,
+    catalog: Arc<Catalog>,
+    files: Arc<dyn UrlTableFactory>,
+}
+
+impl DatasetCatalog {
+    /// Puts datasets in front of `inner`; paths that are no array datasets go to `files`.
+    #[must_use]
+    pub fn new(
+        inner: Arc<dyn CatalogProvider>,
+        catalog: Arc<Catalog>,
+        files: Arc<dyn UrlTableFactory>,
+    ) -> Self {
+        Self {
+            inner,
+            catalog,
+            files,
+        }
+    }
+}
+
+impl CatalogProvider for DatasetCatalog {
+    fn schema_names(&self) -> Vec<String> {
+        let mut names = self.inner.schema_names();
+        for name in self.catalog.names() {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        if let Some(inner) = self.inner.schema(name) {
+            return Some(Arc::new(PathSchema {
+                inner,
+                catalog: Arc::clone(&self.catalog),
+                files: Arc::clone(&self.files),
+            }));
+        }
+        let location = self
+            .catalog
+            .location_of(name)
+            .or_else(|| is_location(name).then(|| name.to_owned()))?;
+        Some(Arc::new(DatasetSchema {
+            location,
+            catalog: Arc::clone(&self.catalog),
+        }))
+    }
+
+    fn register_schema(
+        &self,
+        name: &str,
+        schema: Arc<dyn SchemaProvider>,
+    ) -> Result<Option<Arc<dyn SchemaProvider>>> {
+        self.inner.register_schema(name, schema)
+    }
+
+    fn deregister_schema(
+        &self,
+        name: &str,
+        cascade: bool,
+    ) -> Result<Option<Arc<dyn SchemaProvider>>> {
+        if self.inner.schema(name).is_none() && self.catalog.location_of(name).is_some() {
+            let schema = self.schema(name);
+            self.catalog.forget(name);
+            return Ok(schema);
+        }
+        self.inner.deregister_schema(name, cascade)
+    }
+}
+
+/// A schema in which a path or the name of a dataset is a table too: its main one.
+#[derive(Debug)]
+struct PathSchema {
+    inner: Arc<dyn SchemaProvider>,
+    catalog: Arc<Catalog>,
+    files: Arc<dyn UrlTableFactory>,
+}
+
+#[async_trait]
+impl SchemaProvider for PathSchema {
+    fn owner_name(&self) -> Option<&str> {
+        self.inner.owner_name()
+    }
+
+    fn table_names(&self) -> Vec<String> {
+        self.inner.table_names()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if let Some(table) = self.inner.table(name).await? {
+            return Ok(Some(table));
+        }
+        let named = self.catalog.location_of(name);
+        if named.is_none() && !is_location(name) {
+            return Ok(None);
+        }
+        let location = named.as_deref().unwrap_or(name);
+        let unknown = match self.catalog.open(location).await {
+            Ok(opened) => return main_provider(&self.catalog, &opened).await.map(Some),
+            Err(error @ Error::Unsupported(_)) => error,
+            Err(error) => return Err(engine_error(error)),
+        };
+        // Not an array dataset: perhaps a file of rows.
+        match self.files.try_new(location).await {
+            Ok(Some(table)) => Ok(Some(table)),
+            Ok(None) | Err(_) => Err(engine_error(unknown)),
+        }
+    }
+
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
+        self.inner.table_type(name).await
+    }
+
+    fn register_table(
+        &self,
+        name: String,
+        table: Arc<dyn TableProvider>,
+    ) -> Result<Option<Arc<dyn TableProvider>>> {
+        self.inner.register_table(name, table)
+    }
+
+    fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        self.inner.deregister_table(name)
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.inner.table_exist(name)
+    }
+}
+
+/// The tables of one dataset, opened when the first is asked for.
+#[derive(Debug)]
+struct DatasetSchema {
+    location: String,
+    catalog: Arc<Catalog>,
+}
+
+#[async_trait]
+impl SchemaProvider for DatasetSchema {
+    fn table_names(&self) -> Vec<String> {
+        match open_blocking(&self.catalog, &self.location) {
+            Ok(opened) => tables::tables(&opened)
+                .into_iter()
+                .map(|table| table.name)
+                .collect(),
+            // A dataset that cannot be opened has no tables to list; asking for one tells why.
+            Err(_) => Vec::new(),
+        }
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let opened = self.catalog.open(&self.location).await.map_err(engine_error)?;
+        let parts = tables::table(&opened, name).map_err(engine_error)?;
+        provider(&self.catalog, &opened, &parts).await.map(Some)
+    }
+
+    async fn table_type(&self, _: &str) -> Result<Option<TableType>> {
+        Ok(Some(TableType::Base))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.table_names().iter().any(|table| table == name)
+    }
+}
+
+/// The main table of a dataset.
+///
+/// # Errors
+/// As [`tables::main_table`] and [`tables::grid`].
+pub async fn main_provider(catalog: &Catalog, opened: &Opened) -> Result<Arc<dyn TableProvider>> {
+    let parts = tables::main_table(opened).map_err(engine_error)?;
+    provider(catalog, opened, &parts).await
+}
+
+/// The provider of one table of a dataset.
+///
+/// # Errors
+/// As [`tables::grid`].
+pub async fn provider(
+    catalog: &Catalog,
+    opened: &Opened,
+    parts: &tables::TableParts,
+) -> Result<Arc<dyn TableProvider>> {
+    let grid = tables::grid(opened, parts, &catalog.options())
+        .await
+        .map_err(engine_error)?;
+    Ok(Arc::new(ArrayTable::new(Arc::new(grid))))
+}
+
+/// Whether a name is meant as a path or URL.
+fn is_location(name: &str) -> bool {
+    name.contains('/')
+        || name
+            .rsplit_once('.')
+            .is_some_and(|(_, extension)| EXTENSIONS.contains(&extension))
+        || (name.contains('.') && std::path::Path::new(name).exists())
+}
+
+/// Runs a future to its end for a caller that is not asynchronous: on a thread of its own, because the caller may be
+/// running on the thread of a runtime that must not be blocked within.
+pub(crate) fn block_on<T: Send>(future: impl Future<Output = T> + Send) -> std::io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            Ok(runtime.block_on(future))
+        });
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(std::io::Error::other("the opening thread failed")))
+    })
+}
+
+/// [`Catalog::open`] for a caller that is not asynchronous.
+///
+/// # Errors
+/// As [`Catalog::open`].
+pub(crate) fn open_blocking(catalog: &Catalog, location: &str) -> Result<Arc<Opened>> {
+    block_on(catalog.open(location))
+        .map_err(DataFusionError::IoError)?
+        .map_err(engine_error)
+}

@@ -1,0 +1,18 @@
+//! CF conventions: the meaning of attributes.
+//!
+//! Floor 4. [`decode::Decoding`] says how the stored numbers of a variable become the values of its column,
+//! [`time::TimeUnits`] what "days since …" counts, [`roles::roles`] what each variable is to the others.
+
+pub mod calendar;
+mod chars;
+pub mod decode;
+mod missing;
+mod number;
+mod options;
+mod packing;
+mod reference;
+pub mod roles;
+mod round;
+pub mod time;
+
+pub use chars::join_chars;

@@ -1,0 +1,124 @@
+//! Chunk numbers: the chunk grid of a dataset as index structures count it.
+
+use crate::error::{Error, Result};
+
+/// The chunk grid as index structures see it.
+#[derive(Debug)]
+pub(super) struct Numbering {
+    /// Cells along each dimension of a chunk, without the dimensions within an element.
+    pub(super) chunk: Vec<u64>,
+    /// Chunks along each dimension.
+    pub(super) counts: Vec<u64>,
+    /// Extent of the dataset as stored: the grid is longer where a netCDF dimension is.
+    pub(super) extent: Vec<u64>,
+    /// How far each dimension can grow.
+    pub(super) most: Vec<Option<u64>>,
+    /// Bytes of a decoded chunk.
+    pub(super) bytes: u64,
+}
+
+impl Numbering {
+    /// Number of chunks.
+    pub(super) fn len(&self) -> u64 {
+        self.counts.iter().product()
+    }
+
+    /// The smallest number of a chunk that is not before `coord` (in chunks) in C order.
+    pub(super) fn first_from(&self, coord: impl Iterator<Item = u64>) -> u64 {
+        let mut number = 0u64;
+        let mut beyond = false;
+        for (at, count) in coord.zip(&self.counts) {
+            let within = if beyond { 0 } else { at };
+            if within >= *count {
+                // Past the end of this dimension: the next step of the one above.
+                beyond = true;
+                number = number.saturating_add(1).saturating_mul(*count);
+            } else {
+                number = number.saturating_mul(*count).saturating_add(within);
+            }
+        }
+        number.min(self.len())
+    }
+
+    /// The number of the chunk at `coord` (in chunks), if it is in the grid.
+    pub(super) fn number(&self, coord: impl Iterator<Item = u64>) -> Option<u64> {
+        coord
+            .zip(&self.counts)
+            .try_fold(0u64, |number, (at, count)| {
+                (at < *count).then(|| number * count + at)
+            })
+    }
+
+    /// Puts the place, in chunks, of the chunk called `number` into `coord`.
+    pub(super) fn coord(&self, number: u64, coord: &mut Vec<u64>) {
+        coord.clear();
+        coord.resize(self.counts.len(), 0);
+        let mut rest = number;
+        for (at, count) in coord.iter_mut().zip(&self.counts).rev() {
+            *at = rest % count;
+            rest /= count;
+        }
+    }
+
+    /// For each of `chunks` its number in an array of chunks and its position in `chunks`, sorted. Such numbers count
+    /// over the largest extent, with dimension `first` slowest; chunks beyond it are left out.
+    ///
+    /// # Errors
+    /// `Corrupt` when there are more chunks than can be counted.
+    pub(super) fn elements(
+        &self,
+        chunks: &[u64],
+        first: Option<usize>,
+    ) -> Result<Vec<(u64, usize)>> {
+        let too_many =
+            || Error::Corrupt("its chunk index is damaged: it has too many chunks".into());
+        let limit = |(most, chunk): (&Option<u64>, &u64)| match most {
+            Some(most) => most.div_ceil(*chunk),
+            None => u64::MAX,
+        };
+        let limits: Vec<u64> = self.most.iter().zip(&self.chunk).map(limit).collect();
+        let mut steps = vec![0u64; self.counts.len()];
+        let mut step = 1u64;
+        let slow_last = (0..self.counts.len()).rev().filter(|d| Some(*d) != first);
+        for dimension in slow_last.chain(first) {
+            let (Some(to), Some(limit)) = (steps.get_mut(dimension), limits.get(dimension)) else {
+                return Err(too_many());
+            };
+            *to = step;
+            if Some(dimension) != first {
+                step = step.checked_mul(*limit).ok_or_else(too_many)?;
+            }
+        }
+        let mut coord = Vec::new();
+        let mut elements = Vec::with_capacity(chunks.len());
+        for (position, number) in chunks.iter().enumerate() {
+            self.coord(*number, &mut coord);
+            let mut element = 0u64;
+            let mut inside = true;
+            for (d, at) in coord.iter().enumerate() {
+                let part = steps.get(d).and_then(|step| at.checked_mul(*step));
+                element = part
+                    .and_then(|part| element.checked_add(part))
+                    .ok_or_else(too_many)?;
+                inside &= limits.get(d).is_none_or(|limit| at < limit);
+            }
+            if inside {
+                elements.push((element, position));
+            }
+        }
+        if !elements.is_sorted() {
+            elements.sort_unstable();
+        }
+        Ok(elements)
+    }
+
+    /// Whether the chunk reaches beyond the stored extent.
+    pub(super) fn is_partial(&self, number: u64, coord: &mut Vec<u64>) -> bool {
+        self.coord(number, coord);
+        coord
+            .iter()
+            .zip(&self.chunk)
+            .zip(&self.extent)
+            .any(|((at, chunk), extent)| (at + 1).saturating_mul(*chunk) > *extent)
+    }
+}

@@ -1,0 +1,66 @@
+//! Zarr v2 and v3: directories of chunks with metadata in JSON.
+//!
+//! ```text
+//! json        documents                      attributes, dtype, fill, codecs   their parts
+//! v2, v3      documents -> a variable        index, shard                      where its chunks are
+//! hierarchy   a store -> its groups          site                              where an array is
+//! ```
+
+mod attributes;
+mod codecs;
+mod dtype;
+mod fill;
+mod hierarchy;
+mod index;
+mod json;
+mod shard;
+mod site;
+mod v2;
+mod v3;
+
+use async_trait::async_trait;
+
+use crate::array::Dataset;
+use crate::error::{Error, Result};
+use crate::format::Format;
+use crate::store::Store;
+
+/// Zarr v2 and v3, in directories.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Zarr;
+
+#[async_trait]
+impl Format for Zarr {
+    fn name(&self) -> &'static str {
+        "zarr"
+    }
+
+    async fn sniff(&self, store: &Store, head: &[u8]) -> Result<bool> {
+        if !head.is_empty() {
+            return Ok(false);
+        }
+        // Asked for one by one: the directory of an array may have a million entries.
+        for name in hierarchy::MARKS {
+            match store.size(name).await {
+                Ok(_) => return Ok(true),
+                Err(Error::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    async fn open(&self, store: &Store) -> Result<Dataset> {
+        let root = match hierarchy::read(store).await {
+            Ok(root) => root,
+            // The store has named its location already.
+            Err(error @ (Error::NotFound(_) | Error::Io { .. })) => return Err(error),
+            Err(error) => return Err(error.within(store.location())),
+        };
+        Ok(Dataset {
+            location: store.location().into(),
+            format: self.name(),
+            root,
+        })
+    }
+}

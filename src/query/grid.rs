@@ -1,0 +1,330 @@
+//! Grids: the dimensions and columns of one table, with its coordinate vectors in memory.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef};
+use arrow::compute::SortOptions;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::row::{RowConverter, SortField};
+
+use crate::array::hyperslab::{IndexSet, Selection};
+use crate::array::{Attributes, Variable};
+use crate::cf::decode::Decoding;
+use crate::error::{Error, Result, Within};
+use crate::read::{self, Buffers};
+use crate::store::Store;
+
+/// Longest dimension whose coordinate vector is kept in memory; a longer coordinate is a variable like any other.
+const MAX_AXIS: u64 = 1 << 22;
+
+/// The grid of a table: its cells are the rows.
+#[derive(Debug)]
+pub struct Grid {
+    /// What messages and plans call it.
+    pub name: String,
+    /// Where its chunks are read from.
+    pub store: Store,
+    /// The dimensions, slowest first.
+    pub axes: Vec<Axis>,
+    /// The columns, in the order of the schema.
+    pub columns: Vec<Column>,
+    /// Names and types of the columns.
+    pub schema: SchemaRef,
+    /// Rows that exist at all, where the table is a part of its grid (`read_array` with slices).
+    pub window: Selection,
+}
+
+/// One dimension of a grid.
+#[derive(Debug)]
+pub struct Axis {
+    /// Name of the dimension.
+    pub name: String,
+    /// Number of indices.
+    pub length: u64,
+    /// The decoded coordinate vector; `None` where the index is the coordinate or the vector is too long to keep.
+    pub values: Option<ArrayRef>,
+    /// Order of the coordinate vector, if it has one.
+    pub order: Option<AxisOrder>,
+}
+
+/// The order of a coordinate vector without missing values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AxisOrder {
+    /// Whether values decrease.
+    pub descending: bool,
+    /// Whether no value occurs twice.
+    pub strict: bool,
+}
+
+/// What a column of a grid is.
+#[derive(Clone, Debug)]
+pub enum Column {
+    /// The coordinate vector of a dimension.
+    Coordinate {
+        /// The dimension.
+        axis: usize,
+    },
+    /// The index along a dimension.
+    Index {
+        /// The dimension.
+        axis: usize,
+    },
+    /// A variable.
+    Variable(VariableColumn),
+}
+
+/// A variable as a column.
+#[derive(Clone, Debug)]
+pub struct VariableColumn {
+    /// The variable.
+    pub variable: Arc<Variable>,
+    /// How its stored values become values of the column.
+    pub decoding: Arc<Decoding>,
+    /// Which dimension of the grid each of its own dimensions is.
+    pub axes: Vec<usize>,
+}
+
+/// What a grid is made of.
+#[derive(Clone, Debug)]
+pub struct GridParts {
+    /// What messages and plans call the table.
+    pub name: String,
+    /// Name and length of each dimension, slowest first.
+    pub dimensions: Vec<(String, u64)>,
+    /// The coordinate variable of each dimension, where there is one.
+    pub coordinates: Vec<Option<GridVariable>>,
+    /// The further variables, in the order of the columns.
+    pub variables: Vec<GridVariable>,
+    /// Whether every dimension also has a column with its index.
+    pub index_columns: bool,
+}
+
+/// A variable of a grid to be, with its decoding.
+#[derive(Clone, Debug)]
+pub struct GridVariable {
+    /// The variable.
+    pub variable: Arc<Variable>,
+    /// How its stored values become values of the column.
+    pub decoding: Arc<Decoding>,
+}
+
+impl Grid {
+    /// Builds the grid of a table; reads its coordinate vectors.
+    ///
+    /// # Errors
+    /// When a coordinate vector cannot be read or decoded; names the variable.
+    pub async fn open(store: &Store, parts: GridParts) -> Result<Self> {
+        let mut columns = Vec::new();
+        let mut fields: Vec<Field> = Vec::new();
+        let mut axes = Vec::new();
+        let mut buffers = Buffers::default();
+        let names = unique_names(parts.dimensions.iter().map(|(name, _)| name.as_str()));
+        for (axis, ((_, length), coordinate)) in
+            parts.dimensions.iter().zip(&parts.coordinates).enumerate()
+        {
+            let name = names.get(axis).cloned().unwrap_or_default();
+            let mut values = None;
+            match coordinate {
+                Some(coordinate) if *length <= MAX_AXIS => {
+                    let vector = read_whole(store, coordinate, &mut buffers).await?;
+                    let field = field(&name, coordinate, vector.null_count() > 0);
+                    fields.push(field);
+                    columns.push(Column::Coordinate { axis });
+                    values = Some(vector);
+                }
+                Some(coordinate) => {
+                    fields.push(field(&name, coordinate, coordinate.decoding.nullable()));
+                    columns.push(Column::Variable(VariableColumn {
+                        variable: Arc::clone(&coordinate.variable),
+                        decoding: Arc::clone(&coordinate.decoding),
+                        axes: vec![axis],
+                    }));
+                }
+                None => {
+                    fields.push(Field::new(&name, DataType::Int64, false));
+                    columns.push(Column::Index { axis });
+                }
+            }
+            let order = match (&values, coordinate) {
+                (Some(values), _) => axis_order(values),
+                (None, Some(_)) => None,
+                (None, None) => Some(AxisOrder {
+                    descending: false,
+                    strict: true,
+                }),
+            };
+            axes.push(Axis {
+                name,
+                length: *length,
+                values,
+                order,
+            });
+        }
+        for variable in &parts.variables {
+            let axes = variable_axes(&parts.dimensions, &variable.variable)?;
+            fields.push(field(
+                &variable.variable.name,
+                variable,
+                variable.decoding.nullable(),
+            ));
+            columns.push(Column::Variable(VariableColumn {
+                variable: Arc::clone(&variable.variable),
+                decoding: Arc::clone(&variable.decoding),
+                axes,
+            }));
+        }
+        if parts.index_columns {
+            for (axis, name) in names.iter().enumerate() {
+                fields.push(Field::new(format!("{name}_i"), DataType::Int64, false));
+                columns.push(Column::Index { axis });
+            }
+        }
+        let column_names = unique_names(fields.iter().map(|field| field.name().as_str()));
+        let fields: Vec<Field> = fields
+            .into_iter()
+            .zip(column_names)
+            .map(|(field, name)| field.with_name(name))
+            .collect();
+        Ok(Self {
+            name: parts.name,
+            store: store.clone(),
+            window: Selection {
+                dims: axes
+                    .iter()
+                    .map(|axis: &Axis| IndexSet::all(axis.length))
+                    .collect(),
+            },
+            axes,
+            columns,
+            schema: Arc::new(Schema::new(fields)),
+        })
+    }
+
+    /// Number of indices of each dimension.
+    #[must_use]
+    pub fn shape(&self) -> Vec<u64> {
+        self.axes.iter().map(|axis| axis.length).collect()
+    }
+
+    /// The dimensions on which column `column` depends, in increasing order: its footprint.
+    #[must_use]
+    pub fn footprint(&self, column: usize) -> Vec<usize> {
+        match self.columns.get(column) {
+            Some(Column::Coordinate { axis } | Column::Index { axis }) => vec![*axis],
+            Some(Column::Variable(variable)) => {
+                let mut axes = variable.axes.clone();
+                axes.sort_unstable();
+                axes.dedup();
+                axes
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// The variable behind a column, if it is one.
+    #[must_use]
+    pub fn variable(&self, column: usize) -> Option<&VariableColumn> {
+        match self.columns.get(column) {
+            Some(Column::Variable(variable)) => Some(variable),
+            Some(Column::Coordinate { .. } | Column::Index { .. }) | None => None,
+        }
+    }
+}
+
+/// Reads and decodes all cells of a variable.
+async fn read_whole(
+    store: &Store,
+    variable: &GridVariable,
+    buffers: &mut Buffers,
+) -> Result<ArrayRef> {
+    let selection = Selection::all(variable.variable.shape());
+    let slab = read::read(store, &variable.variable, selection, buffers).await?;
+    variable
+        .decoding
+        .apply(slab)
+        .within(|| &variable.variable.path)
+}
+
+/// Which dimension of the grid each dimension of a variable is. A dimension that occurs twice is matched in order.
+fn variable_axes(dimensions: &[(String, u64)], variable: &Variable) -> Result<Vec<usize>> {
+    let mut axes: Vec<usize> = Vec::with_capacity(variable.dimensions.len());
+    for (name, length) in variable.dimensions.iter().zip(variable.shape()) {
+        let axis = dimensions
+            .iter()
+            .enumerate()
+            .find(|(axis, (other, size))| other == name && size == length && !axes.contains(axis))
+            .map(|(axis, _)| axis)
+            .ok_or_else(|| {
+                Error::Invalid(format!(
+                    "{}: dimension {name} of length {length} is not one of this table",
+                    variable.path
+                ))
+            })?;
+        axes.push(axis);
+    }
+    Ok(axes)
+}
+
+fn field(name: &str, variable: &GridVariable, nullable: bool) -> Field {
+    Field::new(name, variable.decoding.data_type(), nullable)
+        .with_metadata(metadata(&variable.variable.attributes))
+}
+
+/// CF attributes as metadata of a field.
+fn metadata(attributes: &Attributes) -> HashMap<String, String> {
+    attributes
+        .0
+        .iter()
+        .map(|(name, value)| (name.clone(), value.to_string()))
+        .collect()
+}
+
+/// Names in order, the second and later uses of one with `_2`, `_3` … put behind.
+fn unique_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut unique: Vec<String> = Vec::new();
+    for name in names {
+        let mut candidate = name.to_owned();
+        let mut uses = 1;
+        while unique.contains(&candidate) {
+            uses += 1;
+            candidate = format!("{name}_{uses}");
+        }
+        unique.push(candidate);
+    }
+    unique
+}
+
+/// The order of a coordinate vector, found out by looking at every pair of neighbours.
+fn axis_order(values: &ArrayRef) -> Option<AxisOrder> {
+    if values.null_count() > 0 || values.len() < 2 {
+        return (values.null_count() == 0).then_some(AxisOrder {
+            descending: false,
+            strict: true,
+        });
+    }
+    let converter = RowConverter::new(vec![SortField::new_with_options(
+        values.data_type().clone(),
+        SortOptions::default(),
+    )])
+    .ok()?;
+    let rows = converter.convert_columns(&[Arc::clone(values)]).ok()?;
+    let (mut up, mut down, mut strict) = (true, true, true);
+    let mut rows = rows.iter();
+    let mut last = rows.next()?;
+    for row in rows {
+        match last.cmp(&row) {
+            std::cmp::Ordering::Less => down = false,
+            std::cmp::Ordering::Greater => up = false,
+            std::cmp::Ordering::Equal => strict = false,
+        }
+        if !up && !down {
+            return None;
+        }
+        last = row;
+    }
+    Some(AxisOrder {
+        descending: !up,
+        strict,
+    })
+}

@@ -1,0 +1,611 @@
+//! The scan of a grid as DataFusion's data source: what it promises about its rows, and how EXPLAIN shows it.
+
+use std::any::Any;
+use std::fmt::{self, Formatter};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use arrow::compute::SortOptions;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{ColumnStatistics, Result, ScalarValue, Statistics};
+use datafusion::datasource::source::{DataSource, OpenArgs};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::expressions::{Column as ColumnExpr, DynamicFilterTracking};
+use datafusion::physical_expr::projection::ProjectionExprs;
+use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
+use datafusion::physical_expr::utils::reassign_expr_columns;
+use datafusion::physical_expr::{
+    AcrossPartitions, ConstExpr, EquivalenceProperties, Partitioning, PhysicalExpr, PhysicalSortExpr,
+};
+use datafusion::physical_expr_common::physical_expr::is_volatile;
+use datafusion::physical_plan::DisplayFormatType;
+use datafusion::physical_plan::coop::cooperative;
+use datafusion::physical_plan::execution_plan::SchedulingType;
+use datafusion::physical_plan::filter_pushdown::{FilterPushdownPropagation, PushedDown};
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+
+use crate::array::hyperslab::{IndexSet, Selection};
+use crate::query::HyperslabOptions;
+use crate::query::grid::{Column, Grid, VariableColumn};
+use crate::query::prune::{Predicate, Pruned};
+use crate::query::stream;
+use crate::query::tile::{Tiles, tile_shape};
+use crate::read::batch::select;
+use crate::read::count_touched_chunks;
+
+/// Decoded bytes below which another partition costs more than it brings.
+const PARTITION_BYTES: u64 = 1 << 20;
+
+/// A scan of a grid: which cells, which columns, in which boxes.
+#[derive(Clone, Debug)]
+pub struct ArraySource {
+    pub(super) grid: Arc<Grid>,
+    /// Columns of the grid, in the order of the output.
+    pub(super) projection: Vec<usize>,
+    pub(super) schema: SchemaRef,
+    pub(super) pruned: Pruned,
+    /// The conjunction of the residual predicates.
+    pub(super) residual: Option<Predicate>,
+    pub(super) options: HyperslabOptions,
+    /// Extent of a tile.
+    pub(super) tile: Vec<u64>,
+    /// Most rows of the whole scan.
+    pub(super) limit: Option<usize>,
+    /// Most rows of each partition.
+    fetch: Option<usize>,
+    partitions: usize,
+    target_partitions: usize,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+/// What the partitions of one execution share: the queue of tiles, and how many rows are still wanted.
+#[derive(Debug)]
+pub(super) struct Shared {
+    next: AtomicU64,
+    rows: AtomicUsize,
+}
+
+impl Shared {
+    fn new(limit: Option<usize>) -> Self {
+        Self {
+            next: AtomicU64::new(0),
+            rows: AtomicUsize::new(limit.unwrap_or(usize::MAX)),
+        }
+    }
+
+    /// The number of the next tile that nobody has taken.
+    pub(super) fn take(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// How many of `rows` rows are still wanted; they count as delivered.
+    pub(super) fn deliver(&self, rows: usize) -> usize {
+        let before = self
+            .rows
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                Some(left.saturating_sub(rows))
+            })
+            .unwrap_or(0);
+        before.min(rows)
+    }
+
+    pub(super) fn is_satisfied(&self) -> bool {
+        self.rows.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// Which tiles a partition reads.
+#[derive(Clone, Debug)]
+pub(super) enum Work {
+    /// Whatever is next in the queue that all partitions share.
+    Queue,
+    /// A fixed share, because the partitions cannot see each other.
+    Share(std::ops::Range<u64>),
+}
+
+impl ArraySource {
+    /// A scan of the columns `projection` of the cells that `pruned` leaves.
+    ///
+    /// # Errors
+    /// When a residual predicate refers to a column that the table does not have.
+    pub fn new(
+        grid: Arc<Grid>,
+        projection: Vec<usize>,
+        pruned: Pruned,
+        options: HyperslabOptions,
+        target_partitions: usize,
+    ) -> Result<Self> {
+        let schema = Arc::new(grid.schema.project(&projection)?);
+        Self {
+            grid,
+            projection,
+            schema,
+            pruned,
+            residual: None,
+            options,
+            tile: Vec::new(),
+            limit: None,
+            fetch: None,
+            partitions: 1,
+            target_partitions,
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
+        .planned()
+    }
+
+    /// At most `limit` rows in all.
+    ///
+    /// # Errors
+    /// As [`ArraySource::new`].
+    pub fn with_limit(mut self, limit: Option<usize>) -> Result<Self> {
+        self.limit = limit;
+        self.planned()
+    }
+
+    /// The grid that is scanned.
+    #[must_use]
+    pub fn grid(&self) -> &Arc<Grid> {
+        &self.grid
+    }
+
+    /// The cells and masks that are left to read.
+    #[must_use]
+    pub fn pruned(&self) -> &Pruned {
+        &self.pruned
+    }
+
+    /// Columns of the grid in the order of the output.
+    #[must_use]
+    pub fn projection(&self) -> &[usize] {
+        &self.projection
+    }
+
+    /// Decides what follows from columns, selection and limit: residual, tiles, partitions.
+    fn planned(mut self) -> Result<Self> {
+        self.residual = if self.pruned.residual.is_empty() {
+            None
+        } else {
+            Some(Predicate::new(&self.grid, &self.pruned.residual)?)
+        };
+        let shape = self.grid.shape();
+        let variables = self.variables();
+        let tile = tile_shape(
+            &shape,
+            &variables,
+            self.options.tile_bytes as u64,
+            self.options.rechunk_bytes as u64,
+        );
+        let row: u64 = variables
+            .iter()
+            .map(|variable| variable.variable.layout.element.size().unwrap_or(32) as u64)
+            .sum::<u64>()
+            .max(8);
+        self.tile = tile;
+        let rows = self.pruned.selection.cells();
+        let tiles = Tiles::new(&self.pruned.selection, &self.tile).len();
+        // Few rows come from one partition, in order, so that LIMIT without ORDER BY gives the first ones.
+        let few = self
+            .limit
+            .or(self.fetch)
+            .is_some_and(|limit| limit <= 65_536);
+        let useful = (rows.saturating_mul(row) / PARTITION_BYTES).min(tiles).max(1);
+        let useful = usize::try_from(useful).unwrap_or(usize::MAX);
+        self.partitions = if few {
+            1
+        } else {
+            useful.min(self.target_partitions.max(1))
+        };
+        Ok(self)
+    }
+
+    /// The variables that are read: those of the output and of the residual predicate, each once.
+    pub(super) fn variables(&self) -> Vec<&VariableColumn> {
+        self.needed_columns()
+            .into_iter()
+            .filter_map(|column| self.grid.variable(column))
+            .collect()
+    }
+
+    pub(super) fn needed_columns(&self) -> Vec<usize> {
+        let mut columns = self.projection.clone();
+        columns.extend(self.residual.iter().flat_map(|residual| residual.columns.iter()));
+        columns.sort_unstable();
+        columns.dedup();
+        columns
+    }
+
+    /// Chunks that hold a selected cell, and all chunks, of the variables that are read.
+    #[must_use]
+    pub fn chunks(&self) -> (u64, u64) {
+        let (mut touched, mut all) = (0, 0);
+        for variable in self.variables() {
+            let selection = variable_selection(&self.pruned.selection, variable);
+            touched += count_touched_chunks(&variable.variable.layout.grid, &selection);
+            all += variable.variable.layout.grid.len();
+        }
+        (touched, all)
+    }
+
+    /// The columns of the output, by the dimension of which they are the coordinate.
+    fn output_axis(&self, axis: usize) -> Option<(usize, &Field)> {
+        self.projection.iter().enumerate().find_map(|(at, column)| {
+            match self.grid.columns.get(*column)? {
+                Column::Coordinate { axis: of } | Column::Index { axis: of } if *of == axis => {
+                    Some((at, self.schema.field(at)))
+                }
+                Column::Coordinate { .. } | Column::Index { .. } | Column::Variable(_) => None,
+            }
+        })
+    }
+
+    /// The longest prefix of the dimensions by which the rows of every partition come sorted. A partition reads tiles
+    /// in increasing order, so a dimension sorts when a tile has one index of it, or no faster one is cut into tiles.
+    fn ordering(&self) -> Vec<PhysicalSortExpr> {
+        let counts = Tiles::new(&self.pruned.selection, &self.tile).counts();
+        let mut ordering = Vec::new();
+        for (axis, set) in self.pruned.selection.dims.iter().enumerate() {
+            if set.count() <= 1 {
+                continue;
+            }
+            let whole = counts.iter().skip(axis + 1).all(|count| *count <= 1);
+            let single = self.tile.get(axis).is_some_and(|extent| *extent == 1);
+            let order = self.grid.axes.get(axis).and_then(|axis| axis.order);
+            let (Some(order), Some((at, field)), true) =
+                (order, self.output_axis(axis), whole || single)
+            else {
+                break;
+            };
+            ordering.push(PhysicalSortExpr::new(
+                Arc::new(ColumnExpr::new(field.name(), at)),
+                SortOptions::new(order.descending, false),
+            ));
+            if !order.strict {
+                break;
+            }
+        }
+        ordering
+    }
+
+    fn scan_statistics(&self) -> Statistics {
+        let mut statistics = Statistics::new_unknown(&self.schema);
+        let whole = self.fetch.is_none() && self.limit.is_none();
+        if !self.options.use_statistics {
+            return statistics;
+        }
+        let rows = self.pruned.rows().and_then(|rows| usize::try_from(rows).ok());
+        let upper = usize::try_from(self.pruned.selection.cells()).unwrap_or(usize::MAX);
+        let exact = whole && self.residual.is_none() && rows.is_some();
+        let limit = self.limit.unwrap_or(usize::MAX);
+        statistics.num_rows = match rows {
+            Some(rows) if self.residual.is_none() && self.fetch.is_none() => {
+                Precision::Exact(rows.min(limit))
+            }
+            _ => Precision::Inexact(upper.min(limit)),
+        };
+        if exact && rows != Some(0) {
+            statistics.column_statistics = self
+                .projection
+                .iter()
+                .map(|column| self.column_statistics(*column))
+                .collect();
+        }
+        statistics
+    }
+
+    fn column_statistics(&self, column: usize) -> ColumnStatistics {
+        self.dimension_statistics(column).unwrap_or_default()
+    }
+
+    /// Extremes and distinct count of a coordinate without missing values, from its two ends.
+    fn dimension_statistics(&self, column: usize) -> Option<ColumnStatistics> {
+        let axis = match self.grid.columns.get(column)? {
+            Column::Coordinate { axis } | Column::Index { axis } => *axis,
+            Column::Variable(_) => return None,
+        };
+        let set = self.pruned.selection.dims.get(axis)?;
+        let (first, last) = (set.first()?, set.last()?);
+        let is_index = matches!(self.grid.columns.get(column)?, Column::Index { .. });
+        let axis = self.grid.axes.get(axis)?;
+        let (low, high, strict) = if is_index {
+            let scalar = |index| i64::try_from(index).ok().map(|i| ScalarValue::Int64(Some(i)));
+            (scalar(first)?, scalar(last)?, true)
+        } else {
+            let order = axis.order?;
+            let values = axis.values.as_ref()?;
+            let ends = select(values, &IndexSet::range(first..first + 1)).ok()?;
+            let end = select(values, &IndexSet::range(last..last + 1)).ok()?;
+            let first = ScalarValue::try_from_array(&ends, 0).ok()?;
+            let last = ScalarValue::try_from_array(&end, 0).ok()?;
+            if order.descending {
+                (last, first, order.strict)
+            } else {
+                (first, last, order.strict)
+            }
+        };
+        let mut statistics = ColumnStatistics::new_unknown();
+        statistics.null_count = Precision::Exact(0);
+        statistics.min_value = Precision::Exact(low);
+        statistics.max_value = Precision::Exact(high);
+        if strict && let Ok(count) = usize::try_from(set.count()) {
+            statistics.distinct_count = Precision::Exact(count);
+        }
+        Some(statistics)
+    }
+
+    fn stream(
+        &self,
+        partition: usize,
+        context: &Arc<TaskContext>,
+        shared: Arc<Shared>,
+        work: Work,
+    ) -> Result<SendableRecordBatchStream> {
+        let batches = stream::batches(self.clone(), partition, context, shared, work);
+        Ok(Box::pin(cooperative(RecordBatchStreamAdapter::new(
+            Arc::clone(&self.schema),
+            batches,
+        ))))
+    }
+
+    pub(super) fn fetch_rows(&self) -> Option<usize> {
+        self.fetch
+    }
+
+    pub(super) fn execution_metrics(&self) -> &ExecutionPlanMetricsSet {
+        &self.metrics
+    }
+}
+
+/// The part of a selection of the grid that a variable has.
+pub(super) fn variable_selection(selection: &Selection, variable: &VariableColumn) -> Selection {
+    Selection {
+        dims: variable
+            .axes
+            .iter()
+            .map(|axis| selection.dims.get(*axis).cloned().unwrap_or_default())
+            .collect(),
+    }
+}
+
+impl DataSource for ArraySource {
+    fn open(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        self.open_with_args(OpenArgs::new(partition, context))
+    }
+
+    fn create_sibling_state(&self, config: &ConfigOptions) -> Option<Arc<dyn Any + Send + Sync>> {
+        config
+            .execution
+            .enable_file_stream_work_stealing
+            .then(|| Arc::new(Shared::new(self.limit)) as _)
+    }
+
+    fn open_with_args(&self, args: OpenArgs) -> Result<SendableRecordBatchStream> {
+        let shared = args
+            .sibling_state
+            .and_then(|state| state.downcast::<Shared>().ok());
+        match shared {
+            Some(shared) => self.stream(args.partition, &args.context, shared, Work::Queue),
+            None => {
+                let tiles = Tiles::new(&self.pruned.selection, &self.tile).len();
+                let count = self.partitions as u64;
+                let bound = |partition: u64| {
+                    u64::try_from(u128::from(tiles) * u128::from(partition) / u128::from(count))
+                        .unwrap_or(tiles)
+                };
+                let partition = args.partition as u64;
+                let share = bound(partition)..bound(partition + 1);
+                let shared = Arc::new(Shared::new(self.limit));
+                self.stream(args.partition, &args.context, shared, Work::Share(share))
+            }
+        }
+    }
+
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut Formatter<'_>) -> fmt::Result {
+        let (touched, all) = self.chunks();
+        write!(f, "ArraySource: {}[", self.grid.name)?;
+        for (at, (axis, set)) in self.grid.axes.iter().zip(&self.pruned.selection.dims).enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            write!(f, "{comma}{}={}", axis.name, show_set(set, axis.length))?;
+        }
+        write!(f, "], columns=[")?;
+        for (at, field) in self.schema.fields().iter().enumerate() {
+            write!(f, "{}{}", if at == 0 { "" } else { ", " }, field.name())?;
+        }
+        write!(f, "], chunks={touched}/{all}")?;
+        for plane in &self.pruned.planes {
+            let names: Vec<&str> = plane
+                .axes
+                .iter()
+                .filter_map(|axis| self.grid.axes.get(*axis))
+                .map(|axis| axis.name.as_str())
+                .collect();
+            let cells = plane.mask.len();
+            write!(f, ", mask({})={}/{cells}", names.join(", "), plane.mask.count_set_bits())?;
+        }
+        if !self.pruned.residual.is_empty() {
+            let terms: Vec<String> = self.pruned.residual.iter().map(ToString::to_string).collect();
+            write!(f, ", residual={}", terms.join(" AND "))?;
+        }
+        for filter in &self.pruned.dynamic {
+            write!(f, ", dynamic={filter}")?;
+        }
+        if let Some(limit) = self.limit {
+            write!(f, ", limit={limit}")?;
+        }
+        if let Some(fetch) = self.fetch {
+            write!(f, ", fetch={fetch}")?;
+        }
+        let order = self.ordering();
+        if !order.is_empty() {
+            let terms: Vec<String> = order.iter().map(ToString::to_string).collect();
+            write!(f, ", order=[{}]", terms.join(", "))?;
+        }
+        Ok(())
+    }
+
+    fn output_partitioning(&self) -> Partitioning {
+        Partitioning::UnknownPartitioning(self.partitions)
+    }
+
+    fn eq_properties(&self) -> EquivalenceProperties {
+        let mut properties = EquivalenceProperties::new(Arc::clone(&self.schema));
+        let ordering = self.ordering();
+        if !ordering.is_empty() {
+            properties.add_ordering(ordering);
+        }
+        let constants: Vec<ConstExpr> = self
+            .pruned
+            .selection
+            .dims
+            .iter()
+            .enumerate()
+            .filter(|(_, set)| set.count() == 1)
+            .filter_map(|(axis, _)| self.output_axis(axis))
+            .map(|(at, field)| {
+                let column: Arc<dyn PhysicalExpr> = Arc::new(ColumnExpr::new(field.name(), at));
+                ConstExpr::new(column, AcrossPartitions::Uniform(None))
+            })
+            .collect();
+        // A constant that cannot be declared is only a missed optimisation.
+        if !constants.is_empty() {
+            let _ = properties.add_constants(constants);
+        }
+        properties
+    }
+
+    fn scheduling_type(&self) -> SchedulingType {
+        SchedulingType::Cooperative
+    }
+
+    fn partition_statistics(&self, partition: Option<usize>) -> Result<Arc<Statistics>> {
+        Ok(Arc::new(match partition {
+            Some(_) if self.partitions > 1 => Statistics::new_unknown(&self.schema),
+            _ => self.scan_statistics(),
+        }))
+    }
+
+    fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn DataSource>> {
+        Some(Arc::new(Self {
+            fetch: limit,
+            ..self.clone()
+        }))
+    }
+
+    fn fetch(&self) -> Option<usize> {
+        self.fetch
+    }
+
+    fn metrics(&self) -> ExecutionPlanMetricsSet {
+        self.metrics.clone()
+    }
+
+    fn try_swapping_with_projection(
+        &self,
+        projection: &ProjectionExprs,
+    ) -> Result<Option<Arc<dyn DataSource>>> {
+        let mut columns = Vec::new();
+        let mut fields = Vec::new();
+        for item in projection.iter() {
+            let Some(column) = item.expr.downcast_ref::<ColumnExpr>() else {
+                return Ok(None);
+            };
+            let Some(of) = self.projection.get(column.index()) else {
+                return Ok(None);
+            };
+            columns.push(*of);
+            fields.push(self.schema.field(column.index()).clone().with_name(&item.alias));
+        }
+        let mut source = self.clone();
+        source.projection = columns;
+        source.schema = Arc::new(Schema::new(fields));
+        Ok(Some(Arc::new(source.planned()?)))
+    }
+
+    fn try_pushdown_filters(
+        &self,
+        filters: Vec<Arc<dyn PhysicalExpr>>,
+        _: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn DataSource>>> {
+        // A limit is counted after the filters that it was planned with, not after later ones.
+        if self.limit.is_some() || self.fetch.is_some() {
+            return Ok(FilterPushdownPropagation::with_parent_pushdown_result(vec![
+                PushedDown::No;
+                filters.len()
+            ]));
+        }
+        let mut source = self.clone();
+        let mut answers = Vec::with_capacity(filters.len());
+        for filter in filters {
+            if is_volatile(&filter) || contains_subquery(&filter) {
+                answers.push(PushedDown::No);
+                continue;
+            }
+            let filter = self.to_table(filter)?;
+            if DynamicFilterTracking::classify(&filter).contains_dynamic_filter() {
+                // It only skips chunks: whoever made it checks the rows.
+                answers.push(PushedDown::No);
+                if self.options.push_dynamic {
+                    source.pruned.dynamic.push(filter);
+                }
+            } else {
+                answers.push(PushedDown::Yes);
+                source
+                    .pruned
+                    .absorb_in_memory(&self.grid, &[filter], &self.options)?;
+            }
+        }
+        let source = source.planned()?;
+        Ok(FilterPushdownPropagation::with_parent_pushdown_result(answers)
+            .with_updated_node(Arc::new(source) as _))
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        for expr in self.pruned.residual.iter().chain(&self.pruned.dynamic) {
+            if f(expr)? == TreeNodeRecursion::Stop {
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    }
+}
+
+impl ArraySource {
+    /// A filter on the output as a filter on the table.
+    fn to_table(&self, filter: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
+        let exprs = self.projection.iter().zip(self.schema.fields()).map(|(column, field)| {
+            datafusion::physical_expr::projection::ProjectionExpr::new(
+                Arc::new(ColumnExpr::new(self.grid.schema.field(*column).name(), *column)) as _,
+                field.name(),
+            )
+        });
+        let filter = ProjectionExprs::new(exprs).unproject_expr(&filter)?;
+        reassign_expr_columns(filter, &self.grid.schema)
+    }
+}
+
+fn contains_subquery(filter: &Arc<dyn PhysicalExpr>) -> bool {
+    filter
+        .exists(|node| Ok(node.downcast_ref::<ScalarSubqueryExpr>().is_some()))
+        .unwrap_or(true)
+}
+
+/// `all`, `3..7`, or the span and number of indices of a set with holes.
+fn show_set(set: &IndexSet, length: u64) -> String {
+    match set.runs() {
+        [] => "none".into(),
+        [run] if run.start == 0 && run.end == length => "all".into(),
+        [run] => format!("{}..{}", run.start, run.end),
+        _ => format!(
+            "{}..{}({})",
+            set.first().unwrap_or_default(),
+            set.last().unwrap_or_default() + 1,
+            set.count()
+        ),
+    }
+}

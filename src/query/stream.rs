@@ -1,0 +1,549 @@
+//! The rows of a scan: tiles taken from the queue, predicates first, and only then the other variables.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::compute::{BatchCoalescer, filter_record_batch};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::common::Result;
+use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::physical_plan::metrics::{BaselineMetrics, Count, MetricBuilder, PruningMetrics, Time};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use crate::array::slab::{Slab, SlabData};
+use crate::error::Error;
+use crate::query::engine_error;
+use crate::query::grid::{Column, VariableColumn};
+use crate::query::prune::excludes;
+use crate::query::scan::{ArraySource, Shared, Work, variable_selection};
+use crate::query::tile::{Tile, Tiles};
+use crate::read::batch::{DimensionColumn, Rows, slice};
+use crate::read::{self, Buffers, Counters, ReadPlan, count_touched_chunks};
+
+/// Variables of lower rank with at most this many selected cells are read once, not tile by tile.
+const KEEP_CELLS: u64 = 1 << 20;
+
+/// The batches of one partition.
+pub(super) fn batches(
+    source: ArraySource,
+    partition: usize,
+    context: &Arc<TaskContext>,
+    shared: Arc<Shared>,
+    work: Work,
+) -> BoxStream<'static, Result<RecordBatch>> {
+    let worker = Worker::new(source, partition, context, shared, work);
+    futures::stream::try_unfold(worker, |mut worker| async move {
+        let timer = worker.metrics.baseline.elapsed_compute().clone();
+        let _timer = timer.timer();
+        let batch = worker.next().await?;
+        Ok(batch.map(|batch| {
+            worker.metrics.baseline.record_output(batch.num_rows());
+            (batch, worker)
+        }))
+    })
+    .boxed()
+}
+
+/// What EXPLAIN ANALYZE shows of a partition.
+struct Metrics {
+    baseline: BaselineMetrics,
+    pruned_mask: PruningMetrics,
+    pruned_dynamic: PruningMetrics,
+    skipped_by_predicate: Count,
+    chunks_read: Count,
+    chunks_missing: Count,
+    bytes_read: Count,
+    bytes_decoded: Count,
+    decode_time: Time,
+}
+
+impl Metrics {
+    fn new(source: &ArraySource, partition: usize) -> Self {
+        let set = source.execution_metrics();
+        let index = MetricBuilder::new(set).pruning_metrics("chunks_pruned_by_index", partition);
+        if partition == 0 {
+            let (touched, all) = source.chunks();
+            let count = |chunks| usize::try_from(chunks).unwrap_or(usize::MAX);
+            index.add_pruned(count(all - touched));
+            index.add_matched(count(touched));
+        }
+        let counter = |name: &'static str| MetricBuilder::new(set).counter(name, partition);
+        Self {
+            baseline: BaselineMetrics::new(set, partition),
+            pruned_mask: MetricBuilder::new(set).pruning_metrics("chunks_pruned_by_mask", partition),
+            pruned_dynamic: MetricBuilder::new(set)
+                .pruning_metrics("chunks_pruned_by_dynamic_filter", partition),
+            skipped_by_predicate: counter("chunks_skipped_by_predicate"),
+            chunks_read: counter("chunks_read"),
+            chunks_missing: counter("chunks_missing"),
+            bytes_read: counter("bytes_read"),
+            bytes_decoded: counter("bytes_decoded"),
+            decode_time: MetricBuilder::new(set).subset_time("decode_time", partition),
+        }
+    }
+
+    fn add(&self, counters: Counters) {
+        self.chunks_read.add(counters.chunks_read);
+        self.chunks_missing.add(counters.chunks_missing);
+        self.bytes_read.add(counters.bytes_read);
+        self.bytes_decoded.add(counters.bytes_decoded);
+    }
+}
+
+struct Worker {
+    source: ArraySource,
+    tiles: Tiles,
+    shared: Arc<Shared>,
+    work: Work,
+    /// Rows that this partition may still deliver.
+    fetch: usize,
+    batch_size: usize,
+    buffers: Buffers,
+    reservation: MemoryReservation,
+    /// Per dimension column of the grid, its pattern.
+    dimensions: Vec<DimensionColumn>,
+    /// Per column of the grid, a decoded variable of lower rank that is read once.
+    kept: Vec<Option<ArrayRef>>,
+    kept_bytes: usize,
+    current: Option<Loaded>,
+    /// Gathers the rows of batches that would be too small.
+    coalescer: BatchCoalescer,
+    metrics: Metrics,
+}
+
+/// A tile whose variables have been read.
+struct Loaded {
+    tile: Tile,
+    rows: Rows,
+    next: usize,
+    /// Per batch of the tile, which rows are kept; `None` when all are.
+    masks: Option<Vec<BooleanArray>>,
+    /// Per column of the grid, its cells.
+    cells: Vec<Option<Cells>>,
+}
+
+/// The cells of a variable within a tile.
+enum Cells {
+    /// Stored values of all rows, in the order of the rows.
+    Rows(Slab),
+    /// Values on some of the dimensions, to be repeated.
+    Lower(ArrayRef),
+}
+
+impl Worker {
+    fn new(
+        source: ArraySource,
+        partition: usize,
+        context: &Arc<TaskContext>,
+        shared: Arc<Shared>,
+        work: Work,
+    ) -> Self {
+        let batch_size = context.session_config().batch_size();
+        let columns = source.grid.columns.len();
+        let reservation = MemoryConsumer::new(format!("ArrayScan[{partition}]"))
+            .register(context.memory_pool());
+        Self {
+            tiles: Tiles::new(&source.pruned.selection, &source.tile),
+            shared,
+            work,
+            fetch: source.fetch_rows().unwrap_or(usize::MAX),
+            batch_size,
+            buffers: Buffers::default(),
+            reservation,
+            dimensions: (0..columns).map(|_| DimensionColumn::default()).collect(),
+            kept: (0..columns).map(|_| None).collect(),
+            kept_bytes: 0,
+            current: None,
+            coalescer: BatchCoalescer::new(Arc::clone(&source.schema), batch_size),
+            metrics: Metrics::new(&source, partition),
+            source,
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        loop {
+            if let Some(batch) = self.coalescer.next_completed_batch() {
+                return Ok(Some(batch));
+            }
+            if self.fetch == 0 || (self.shared.is_satisfied() && self.coalescer.is_empty()) {
+                return Ok(None);
+            }
+            if let Some(mut loaded) = self.current.take() {
+                let batch = self.emit(&mut loaded)?;
+                if loaded.next < loaded.rows.len() {
+                    self.current = Some(loaded);
+                } else {
+                    self.recycle(loaded);
+                }
+                if let Some(batch) = batch {
+                    let wanted = self.shared.deliver(batch.num_rows()).min(self.fetch);
+                    self.fetch -= wanted;
+                    let batch = batch.slice(0, wanted);
+                    if batch.num_rows() * 2 >= self.batch_size && self.coalescer.is_empty() {
+                        return Ok(Some(batch));
+                    }
+                    self.coalescer.push_batch(batch)?;
+                    if self.fetch == 0 || self.shared.is_satisfied() {
+                        self.coalescer.finish_buffered_batch()?;
+                        self.current = None;
+                        return Ok(self.coalescer.next_completed_batch());
+                    }
+                }
+                continue;
+            }
+            let Some(number) = self.take() else {
+                self.coalescer.finish_buffered_batch()?;
+                self.fetch = if self.coalescer.has_completed_batch() { self.fetch } else { 0 };
+                return Ok(self.coalescer.next_completed_batch());
+            };
+            let tile = self.tiles.tile(number);
+            if !self.is_excluded(&tile)? {
+                self.current = self.load(tile).await?;
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<u64> {
+        let number = match &mut self.work {
+            Work::Queue => self.shared.take(),
+            Work::Share(share) => share.next()?,
+        };
+        (number < self.tiles.len()).then_some(number)
+    }
+
+    /// Whether masks or dynamic filters leave nothing of a tile.
+    fn is_excluded(&mut self, tile: &Tile) -> Result<bool> {
+        if self.source.pruned.planes.is_empty() && self.source.pruned.dynamic.is_empty() {
+            return Ok(false);
+        }
+        let chunks = self.chunks_of(tile);
+        if !self.source.pruned.planes.is_empty() {
+            let touched = self
+                .source
+                .pruned
+                .planes
+                .iter()
+                .all(|plane| plane.touches(&tile.place));
+            if !touched {
+                self.metrics.pruned_mask.add_pruned(chunks);
+                return Ok(true);
+            }
+            self.metrics.pruned_mask.add_matched(chunks);
+        }
+        for filter in &self.source.pruned.dynamic {
+            let current = datafusion::physical_expr_common::physical_expr::snapshot_physical_expr(
+                Arc::clone(filter),
+            )?;
+            if excludes(&self.source.grid, &current, &tile.selection.dims)? {
+                self.metrics.pruned_dynamic.add_pruned(chunks);
+                return Ok(true);
+            }
+        }
+        if !self.source.pruned.dynamic.is_empty() {
+            self.metrics.pruned_dynamic.add_matched(chunks);
+        }
+        Ok(false)
+    }
+
+    fn chunks_of(&self, tile: &Tile) -> usize {
+        let chunks: u64 = self
+            .source
+            .variables()
+            .into_iter()
+            .map(|variable| {
+                let selection = variable_selection(&tile.selection, variable);
+                count_touched_chunks(&variable.variable.layout.grid, &selection)
+            })
+            .sum();
+        usize::try_from(chunks).unwrap_or(usize::MAX)
+    }
+
+    /// Reads a tile: the variables of the predicate, then, if it leaves a row, those of the output.
+    async fn load(&mut self, tile: Tile) -> Result<Option<Loaded>> {
+        self.reserve(&tile)?;
+        let rows = Rows::new(&tile.selection).map_err(engine_error)?;
+        let columns = self.source.grid.columns.len();
+        let mut loaded = Loaded {
+            tile,
+            rows,
+            next: 0,
+            masks: None,
+            cells: (0..columns).map(|_| None).collect(),
+        };
+        if loaded.rows.is_empty() {
+            return Ok(None);
+        }
+        if let Some(residual) = self.source.residual.clone() {
+            self.read(&mut loaded, &residual.columns).await?;
+            let mut masks = Vec::new();
+            let mut any = false;
+            for range in self.ranges(&loaded.rows) {
+                let mut values = Vec::with_capacity(residual.columns.len());
+                for column in &residual.columns {
+                    values.push(self.column(&loaded, *column, range.clone())?);
+                }
+                let mask = residual.evaluate(values, range.len())?;
+                any |= mask.has_true();
+                masks.push(BooleanArray::new(mask, None));
+            }
+            if !any {
+                let skipped = self.skipped_chunks(&loaded);
+                self.metrics.skipped_by_predicate.add(skipped);
+                self.recycle(loaded);
+                return Ok(None);
+            }
+            loaded.masks = Some(masks);
+        }
+        self.mask_planes(&mut loaded)?;
+        let output = self.source.projection.clone();
+        self.read(&mut loaded, &output).await?;
+        Ok(Some(loaded))
+    }
+
+    /// Chunks of the output that need not be read because no row of the tile passed the predicate.
+    fn skipped_chunks(&self, loaded: &Loaded) -> usize {
+        let mut columns = self.source.projection.clone();
+        columns.sort_unstable();
+        columns.dedup();
+        let chunks: u64 = columns
+            .into_iter()
+            .filter(|column| loaded.cells.get(*column).is_some_and(Option::is_none))
+            .filter_map(|column| self.source.grid.variable(column))
+            .map(|variable| {
+                let selection = variable_selection(&loaded.tile.selection, variable);
+                count_touched_chunks(&variable.variable.layout.grid, &selection)
+            })
+            .sum();
+        usize::try_from(chunks).unwrap_or(usize::MAX)
+    }
+
+    /// Adds the masks over planes to the masks of the batches.
+    fn mask_planes(&mut self, loaded: &mut Loaded) -> Result<()> {
+        for plane in &self.source.pruned.planes {
+            let cut = plane.cut(&loaded.tile.place);
+            if cut.false_count() == 0 {
+                continue;
+            }
+            let cut: ArrayRef = Arc::new(cut);
+            let ranges = self.ranges(&loaded.rows);
+            let masks = loaded.masks.take();
+            let mut combined = Vec::with_capacity(ranges.len());
+            for (at, range) in ranges.into_iter().enumerate() {
+                let spread = loaded.rows.broadcast(&plane.axes, &cut, range)?;
+                let spread = arrow::array::AsArray::as_boolean(&spread).clone();
+                combined.push(match masks.as_ref().and_then(|masks| masks.get(at)) {
+                    Some(mask) => arrow::compute::and(mask, &spread)?,
+                    None => spread,
+                });
+            }
+            loaded.masks = Some(combined);
+        }
+        Ok(())
+    }
+
+    fn ranges(&self, rows: &Rows) -> Vec<Range<usize>> {
+        let step = self.batch_size.max(1);
+        (0..rows.len())
+            .step_by(step)
+            .map(|start| start..rows.len().min(start + step))
+            .collect()
+    }
+
+    fn emit(&mut self, loaded: &mut Loaded) -> Result<Option<RecordBatch>> {
+        let start = loaded.next;
+        let range = start..loaded.rows.len().min(start + self.batch_size.max(1));
+        loaded.next = range.end;
+        let mask = loaded
+            .masks
+            .as_ref()
+            .and_then(|masks| masks.get(start / self.batch_size.max(1)));
+        if mask.is_some_and(|mask| mask.true_count() == 0) {
+            return Ok(None);
+        }
+        let mut values = Vec::with_capacity(self.source.projection.len());
+        for column in self.source.projection.clone() {
+            values.push(self.column(loaded, column, range.clone())?);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(range.len()));
+        let schema = Arc::clone(&self.source.schema);
+        let batch = RecordBatch::try_new_with_options(schema, values, &options)?;
+        Ok(Some(match mask {
+            Some(mask) if mask.true_count() < mask.len() => filter_record_batch(&batch, mask)?,
+            _ => batch,
+        }))
+    }
+
+    /// A column of the grid for some rows of a tile.
+    fn column(&mut self, loaded: &Loaded, column: usize, range: Range<usize>) -> Result<ArrayRef> {
+        let grid = &self.source.grid;
+        match (grid.columns.get(column), loaded.cells.get(column)) {
+            (Some(Column::Variable(variable)), Some(Some(cells))) => match cells {
+                Cells::Rows(slab) => {
+                    let timer = self.metrics.decode_time.timer();
+                    let values = variable.decoding.apply(slice(slab, range));
+                    timer.done();
+                    values.map_err(|error| self.place(error))
+                }
+                Cells::Lower(values) => Ok(loaded.rows.broadcast(&variable.axes, values, range)?),
+            },
+            (Some(Column::Coordinate { axis } | Column::Index { axis }), _) => {
+                let vector = match grid.columns.get(column) {
+                    Some(Column::Coordinate { .. }) => {
+                        grid.axes.get(*axis).and_then(|axis| axis.values.as_ref())
+                    }
+                    _ => None,
+                };
+                let (Some(set), Some(pattern)) = (
+                    loaded.tile.selection.dims.get(*axis),
+                    self.dimensions.get_mut(column),
+                ) else {
+                    return Err(missing(column));
+                };
+                let part = (*axis, set, vector);
+                Ok(pattern.build(&loaded.rows, part, range, self.batch_size)?)
+            }
+            _ => Err(missing(column)),
+        }
+    }
+
+    /// Reads the variables among `columns` that the tile does not have yet.
+    async fn read(&mut self, loaded: &mut Loaded, columns: &[usize]) -> Result<()> {
+        for column in columns {
+            let grid = Arc::clone(&self.source.grid);
+            let Some(variable) = grid.variable(*column) else {
+                continue;
+            };
+            if loaded.cells.get(*column).is_some_and(Option::is_some) {
+                continue;
+            }
+            let cells = self.cells(variable, *column, loaded).await?;
+            if let Some(slot) = loaded.cells.get_mut(*column) {
+                *slot = Some(cells);
+            }
+        }
+        Ok(())
+    }
+
+    async fn cells(
+        &mut self,
+        variable: &VariableColumn,
+        column: usize,
+        loaded: &Loaded,
+    ) -> Result<Cells> {
+        let of_all_rows = variable.axes.iter().copied().eq(0..self.source.grid.axes.len());
+        if of_all_rows {
+            let slab = self.slab(variable, &loaded.tile.selection).await?;
+            return Ok(Cells::Rows(slab));
+        }
+        let whole = variable_selection(&self.source.pruned.selection, variable);
+        if whole.cells() > KEEP_CELLS {
+            let slab = self.slab(variable, &loaded.tile.selection).await?;
+            return Ok(Cells::Lower(self.decoded(variable, slab)?));
+        }
+        let kept = match self.kept.get(column).cloned().flatten() {
+            Some(kept) => kept,
+            None => {
+                let all = self.source.pruned.selection.clone();
+                let slab = self.slab(variable, &all).await?;
+                let values = self.decoded(variable, slab)?;
+                self.kept_bytes += values.get_array_memory_size();
+                if let Some(slot) = self.kept.get_mut(column) {
+                    *slot = Some(Arc::clone(&values));
+                }
+                values
+            }
+        };
+        // The tile's part of it: a box among the selected indices.
+        let place = |axis: &usize| loaded.tile.place.get(*axis).cloned().unwrap_or(0..1);
+        let counts: Vec<u64> = whole.dims.iter().map(crate::array::hyperslab::IndexSet::count).collect();
+        let is_all = variable
+            .axes
+            .iter()
+            .zip(&counts)
+            .all(|(axis, count)| place(axis).len() as u64 == *count);
+        if is_all {
+            return Ok(Cells::Lower(kept));
+        }
+        let mut positions = vec![0u64];
+        for (axis, count) in variable.axes.iter().zip(&counts) {
+            let range = place(axis);
+            positions = positions
+                .iter()
+                .flat_map(|position| range.clone().map(move |at| position * count + at as u64))
+                .collect();
+        }
+        let positions = arrow::array::UInt64Array::from(positions);
+        Ok(Cells::Lower(arrow::compute::take(&kept, &positions, None)?))
+    }
+
+    async fn slab(
+        &mut self,
+        variable: &VariableColumn,
+        selection: &crate::array::hyperslab::Selection,
+    ) -> Result<Slab> {
+        let selection = variable_selection(selection, variable);
+        let store = self.source.grid.store.clone();
+        let plan = ReadPlan::new(&variable.variable, selection)
+            .await
+            .map_err(|error| self.place(error))?;
+        let fetched = read::fetch(&store, &plan)
+            .await
+            .map_err(|error| self.place(error))?;
+        let timer = self.metrics.decode_time.timer();
+        let slab = read::decode(&store, &plan, &fetched, &mut self.buffers);
+        timer.done();
+        self.metrics.add(std::mem::take(&mut self.buffers.counters));
+        slab.map_err(|error| self.place(error))
+    }
+
+    fn decoded(&mut self, variable: &VariableColumn, slab: Slab) -> Result<ArrayRef> {
+        variable
+            .decoding
+            .apply(slab)
+            .map_err(|error| self.place(error))
+    }
+
+    /// Reserves the memory of a tile: a slab of each variable, and the largest chunk before and after decoding.
+    fn reserve(&mut self, tile: &Tile) -> Result<()> {
+        let bytes: u64 = self
+            .source
+            .variables()
+            .into_iter()
+            .map(|variable| {
+                let cells = variable_selection(&tile.selection, variable).cells();
+                read::memory(&variable.variable.layout, cells)
+            })
+            .fold(self.kept_bytes as u64, u64::saturating_add);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        if bytes > self.reservation.size() {
+            self.reservation.try_resize(bytes)?;
+        }
+        Ok(())
+    }
+
+    fn recycle(&mut self, loaded: Loaded) {
+        for cells in loaded.cells.into_iter().flatten() {
+            if let Cells::Rows(
+                slab @ Slab {
+                    data: SlabData::Fixed(_),
+                    ..
+                },
+            ) = cells
+            {
+                self.buffers.recycle(slab);
+            }
+        }
+    }
+
+    fn place(&self, error: Error) -> DataFusionError {
+        engine_error(error.within(self.source.grid.store.location()))
+    }
+}
+
+fn missing(column: usize) -> DataFusionError {
+    DataFusionError::Internal(format!("column {column} has not been read"))
+}

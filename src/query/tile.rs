@@ -1,0 +1,241 @@
+//! Tiles: the boxes of cells in which a grid is read, each a whole number of chunks of every variable where that fits
+//! in memory.
+
+use std::ops::Range;
+
+use crate::array::hyperslab::{IndexSet, Selection};
+use crate::query::grid::VariableColumn;
+
+/// Extent of the tiles of a scan, one entry a dimension of the grid.
+///
+/// A tile holds whole chunks of every variable, so that each is decoded once; small chunks are joined, the fastest
+/// dimension first, up to `aim` bytes, so that rows come in long and sorted runs. Where chunks of different variables
+/// are so unlike that joining them would need more than `most` bytes, the tiles of the widest variable grow as far
+/// as memory allows.
+pub(super) fn tile_shape(
+    shape: &[u64],
+    variables: &[&VariableColumn],
+    aim: u64,
+    most: u64,
+) -> Vec<u64> {
+    let element = |variable: &VariableColumn| variable.variable.layout.element.size().unwrap_or(32) as u64;
+    // Bytes that one row of the table takes in all variables of full rank.
+    let row: u64 = variables
+        .iter()
+        .filter(|variable| variable.axes.len() == shape.len())
+        .map(|variable| element(variable))
+        .sum::<u64>()
+        .max(8);
+    let mut tile = vec![1u64; shape.len()];
+    let mut joined = vec![1u64; shape.len()];
+    let driving = variables
+        .iter()
+        .max_by_key(|variable| (variable.axes.len(), variable.variable.layout.grid.chunk_cells()));
+    for variable in variables {
+        let drives = driving.is_some_and(|driving| std::ptr::eq(*driving, *variable));
+        for (axis, extent) in variable.axes.iter().zip(variable.variable.layout.grid.chunk_shape()) {
+            if let (Some(joined), Some(tile)) = (joined.get_mut(*axis), tile.get_mut(*axis)) {
+                *joined = (*joined).max(*extent);
+                if drives {
+                    *tile = (*tile).max(*extent);
+                }
+            }
+        }
+    }
+    let bytes = |tile: &[u64]| {
+        tile.iter()
+            .zip(shape)
+            .fold(row, |bytes, (extent, length)| bytes.saturating_mul((*extent).min(*length).max(1)))
+    };
+    if bytes(&joined) <= most {
+        tile = joined;
+    } else {
+        for axis in 0..tile.len() {
+            let step = tile[axis].max(1);
+            let mut grown = tile.clone();
+            grown[axis] = joined[axis];
+            if bytes(&grown) > most {
+                let room = most / bytes(&tile).max(1);
+                grown[axis] = tile[axis].saturating_add(step.saturating_mul(room.saturating_sub(1)));
+                grown[axis] = grown[axis].min(joined[axis]);
+            }
+            tile = grown;
+        }
+    }
+    // Small chunks are joined: the fastest dimension first, a slower one only when the faster ones are whole.
+    for axis in (0..tile.len()).rev() {
+        let room = aim / bytes(&tile).max(1);
+        if room < 2 {
+            break;
+        }
+        let wanted = tile[axis].saturating_mul(room);
+        tile[axis] = if wanted >= shape[axis] {
+            // Whole chunks, so that the tile ends where a chunk ends.
+            shape[axis].div_ceil(tile[axis]).max(1).saturating_mul(tile[axis])
+        } else {
+            wanted
+        };
+        if tile[axis] < shape[axis] {
+            break;
+        }
+    }
+    tile
+}
+
+/// The tiles of a selection, numbered in C order.
+#[derive(Debug)]
+pub(super) struct Tiles {
+    dims: Vec<DimTiles>,
+    len: u64,
+}
+
+/// One tile: what of the selection lies in it.
+#[derive(Clone, Debug)]
+pub(super) struct Tile {
+    /// The selected cells.
+    pub(super) selection: Selection,
+    /// For each dimension, the positions of the tile's indices among all selected ones.
+    pub(super) place: Vec<Range<usize>>,
+}
+
+#[derive(Debug)]
+struct DimTiles {
+    set: IndexSet,
+    extent: u64,
+    blocks: IndexSet,
+    count: u64,
+    /// Selected indices, and blocks, before each run.
+    before: Vec<u64>,
+    blocks_before: Vec<u64>,
+}
+
+impl Tiles {
+    pub(super) fn new(selection: &Selection, tile: &[u64]) -> Self {
+        let dims: Vec<DimTiles> = selection
+            .dims
+            .iter()
+            .zip(tile)
+            .map(|(set, extent)| {
+                let blocks = set.blocks(*extent);
+                DimTiles {
+                    before: running(set),
+                    blocks_before: running(&blocks),
+                    count: blocks.count(),
+                    set: set.clone(),
+                    extent: *extent,
+                    blocks,
+                }
+            })
+            .collect();
+        let len = dims
+            .iter()
+            .fold(1u64, |len, dim| len.saturating_mul(dim.count));
+        Self { dims, len }
+    }
+
+    /// Number of tiles.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Number of tiles along each dimension.
+    pub(super) fn counts(&self) -> Vec<u64> {
+        self.dims.iter().map(|dim| dim.count).collect()
+    }
+
+    /// The tile with C-order number `number`.
+    pub(super) fn tile(&self, number: u64) -> Tile {
+        let mut rest = number;
+        let mut sets = Vec::with_capacity(self.dims.len());
+        let mut place = Vec::with_capacity(self.dims.len());
+        for dim in self.dims.iter().rev() {
+            let count = dim.count.max(1);
+            let (set, range) = dim.piece(rest % count);
+            rest /= count;
+            sets.push(set);
+            place.push(range);
+        }
+        sets.reverse();
+        place.reverse();
+        Tile {
+            selection: Selection { dims: sets },
+            place,
+        }
+    }
+}
+
+impl DimTiles {
+    fn piece(&self, at: u64) -> (IndexSet, Range<usize>) {
+        let run = self.blocks_before.partition_point(|before| *before <= at).saturating_sub(1);
+        let block = match (self.blocks.runs().get(run), self.blocks_before.get(run)) {
+            (Some(run), Some(before)) => run.start + (at - before),
+            _ => return (IndexSet::default(), 0..0),
+        };
+        let start = block.saturating_mul(self.extent);
+        let set = self.set.clip(&(start..start.saturating_add(self.extent)));
+        let run = self.set.runs().partition_point(|run| run.end <= start);
+        let before = self.before.get(run).copied().unwrap_or(0)
+            + self
+                .set
+                .runs()
+                .get(run)
+                .map_or(0, |run| start.saturating_sub(run.start));
+        let first = usize::try_from(before).unwrap_or(usize::MAX);
+        let count = usize::try_from(set.count()).unwrap_or(usize::MAX);
+        (set, first..first.saturating_add(count))
+    }
+}
+
+/// How many indices lie in front of each run.
+fn running(set: &IndexSet) -> Vec<u64> {
+    set.runs()
+        .iter()
+        .scan(0, |before, run| {
+            let here = *before;
+            *before += run.end - run.start;
+            Some(here)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_are_disjoint_and_cover_the_selection() {
+        let selection = Selection {
+            dims: vec![
+                IndexSet::strided(3, 40, 7),
+                IndexSet::from_mask(0, (0..23).map(|i| i % 5 != 0)),
+            ],
+        };
+        let tiles = Tiles::new(&selection, &[10, 4]);
+        assert_eq!(tiles.counts(), [4, 6]);
+        let mut cells = Vec::new();
+        for number in 0..tiles.len() {
+            let tile = tiles.tile(number);
+            for (at, dim) in tile.selection.dims.iter().enumerate() {
+                let whole: Vec<u64> = selection.dims[at].iter().collect();
+                let here: Vec<u64> = dim.iter().collect();
+                assert_eq!(here, whole[tile.place[at].clone()]);
+            }
+            for y in tile.selection.dims[0].iter() {
+                cells.extend(tile.selection.dims[1].iter().map(|x| (y, x)));
+            }
+        }
+        cells.sort_unstable();
+        let expected: Vec<(u64, u64)> = selection.dims[0]
+            .iter()
+            .flat_map(|y| selection.dims[1].iter().map(move |x| (y, x)))
+            .collect();
+        assert_eq!(cells, expected);
+    }
+
+    #[test]
+    fn a_table_without_dimensions_has_one_tile() {
+        let tiles = Tiles::new(&Selection::default(), &[]);
+        assert_eq!(tiles.len(), 1);
+        assert_eq!(tiles.tile(0).selection.cells(), 1);
+    }
+}

@@ -1,0 +1,594 @@
+//! Chunks to slabs: decodes each chunk of a plan into reused buffers and crops it to the selection.
+
+use arrow::array::StringArray;
+use arrow::buffer::{Buffer, MutableBuffer};
+use bytes::Bytes;
+
+use crate::array::Layout;
+use crate::array::chunk::{ChunkAddress, ElementOrder};
+use crate::array::slab::{
+    Crop, Run, Slab, SlabData, copy_cells, each_row, fill_cells, runs_by_chunk, strides,
+};
+use crate::codec::Scratch;
+use crate::error::{Error, Result, Within};
+use crate::read::{Fetched, ReadPlan};
+use crate::store::Store;
+
+/// Largest decoded chunk of text, in bytes.
+const MAX_TEXT_CHUNK: usize = 1 << 30;
+
+/// What reading has cost so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Chunks that were fetched and decoded.
+    pub chunks_read: usize,
+    /// Chunks that were never written and stand for their fill value.
+    pub chunks_missing: usize,
+    /// Stored bytes that were read.
+    pub bytes_read: usize,
+    /// Bytes that came out of the codecs (of uncompressed data: that were copied).
+    pub bytes_decoded: usize,
+}
+
+/// Buffers that are kept from chunk to chunk and slab to slab, and the count of what they were used for.
+///
+/// Allocating and freeing megabytes a chunk costs more than decoding them: the page faults dominate.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    /// What has been read through these buffers.
+    pub counters: Counters,
+    encoded: Vec<u8>,
+    chunk: Vec<u8>,
+    scratch: Scratch,
+    slabs: Vec<MutableBuffer>,
+}
+
+impl Buffers {
+    /// Takes the memory of a slab back that nobody else refers to any more.
+    pub fn recycle(&mut self, slab: Slab) {
+        if let SlabData::Fixed(buffer) = slab.data
+            && let Ok(buffer) = buffer.into_mutable()
+            && self.slabs.len() < 8
+        {
+            self.slabs.push(buffer);
+        }
+    }
+
+    fn slab(&mut self, length: usize) -> MutableBuffer {
+        match self.slabs.pop() {
+            Some(mut buffer) if buffer.capacity() >= length => {
+                buffer.resize(length, 0);
+                buffer
+            }
+            _ => MutableBuffer::from_len_zeroed(length),
+        }
+    }
+}
+
+/// A buffer of exactly `length` bytes whose content does not matter.
+fn sized(buffer: &mut Vec<u8>, length: usize) -> &mut [u8] {
+    if buffer.len() < length {
+        // Fresh zeroed pages are not touched before they are needed; growing in place would touch all of them.
+        *buffer = vec![0; length];
+    }
+    &mut buffer[..length]
+}
+
+pub(super) fn slab(
+    store: &Store,
+    plan: &ReadPlan,
+    fetched: &Fetched,
+    buffers: &mut Buffers,
+) -> Result<Slab> {
+    let cells = usize::try_from(plan.selection.cells())
+        .map_err(|_| Error::Exhausted("the selection has too many cells".into()))?;
+    let job = Job::new(plan)?;
+    let data = match plan.layout.element.size() {
+        None => SlabData::Text(job.text(store, fetched, buffers, cells)?),
+        Some(size) => SlabData::Fixed(job.fixed(store, fetched, buffers, cells, size)?),
+    };
+    Ok(Slab {
+        element: plan.layout.element,
+        cells,
+        data,
+    })
+}
+
+/// A plan with the geometry that all of its chunks share.
+struct Job<'a> {
+    plan: &'a ReadPlan,
+    layout: &'a Layout,
+    /// Extent of a chunk, of the slab, both in cells.
+    chunk: Vec<usize>,
+    shape: Vec<usize>,
+    /// Strides of the slab, of a decoded chunk in its stored order.
+    to: Vec<usize>,
+    from: Vec<usize>,
+    /// For each dimension, the touched chunks and their runs.
+    runs: Vec<Vec<(u64, Vec<Run>)>>,
+    /// Cells of a decoded chunk, padding included.
+    chunk_cells: usize,
+}
+
+impl<'a> Job<'a> {
+    fn new(plan: &'a ReadPlan) -> Result<Self> {
+        let layout = plan.layout.as_ref();
+        let too_large = || Error::Exhausted("a chunk has too many cells".into());
+        let to_usize = |extents: &[u64]| -> Result<Vec<usize>> {
+            extents
+                .iter()
+                .map(|extent| usize::try_from(*extent).map_err(|_| too_large()))
+                .collect()
+        };
+        let chunk = to_usize(layout.grid.chunk_shape())?;
+        let shape: Vec<u64> = plan.selection.dims.iter().map(|dim| dim.count()).collect();
+        let shape = to_usize(&shape)?;
+        if shape.len() != chunk.len() {
+            return Err(Error::Invalid(format!(
+                "a selection of {} dimensions does not fit an array of {}",
+                shape.len(),
+                chunk.len()
+            )));
+        }
+        let (from, chunk_cells) = stored_geometry(&layout.order, &chunk)?;
+        Ok(Self {
+            plan,
+            layout,
+            to: strides(&shape),
+            from,
+            runs: plan
+                .selection
+                .dims
+                .iter()
+                .zip(layout.grid.chunk_shape())
+                .map(|(dim, extent)| runs_by_chunk(dim, *extent))
+                .collect(),
+            chunk,
+            shape,
+            chunk_cells,
+        })
+    }
+
+    fn crop(&self, number: u64) -> Result<Crop> {
+        let coord = self.layout.grid.coord(number);
+        self.runs
+            .iter()
+            .zip(coord)
+            .map(|(chunks, at)| {
+                chunks
+                    .binary_search_by_key(&at, |(chunk, _)| *chunk)
+                    .ok()
+                    .and_then(|found| chunks.get(found))
+                    .map(|(_, runs)| runs.clone())
+                    .ok_or_else(|| {
+                        Error::Invalid(format!("chunk {number} is not part of the selection"))
+                    })
+            })
+            .collect::<Result<_>>()
+            .map(Crop)
+    }
+
+    fn place(&self, number: u64) -> String {
+        format!("chunk {:?}", self.layout.grid.coord(number))
+    }
+
+    fn fixed(
+        &self,
+        store: &Store,
+        fetched: &Fetched,
+        buffers: &mut Buffers,
+        cells: usize,
+        size: usize,
+    ) -> Result<Buffer> {
+        let length = cells
+            .checked_mul(size)
+            .ok_or_else(|| Error::Exhausted("the selection has too many cells".into()))?;
+        let mut slab = buffers.slab(length);
+        for (at, (number, address)) in self.plan.chunks.iter().enumerate() {
+            let part = Part {
+                address,
+                fetched: fetched.get(at).and_then(Option::as_ref),
+                crop: self.crop(*number)?,
+            };
+            let mut target = Target {
+                slab: &mut slab,
+                size,
+            };
+            self.chunk(store, &part, &mut target, buffers)
+                .within(|| self.place(*number))?;
+        }
+        Ok(slab.into())
+    }
+
+    /// Brings the cells of one chunk into the slab.
+    fn chunk(
+        &self,
+        store: &Store,
+        part: &Part<'_>,
+        target: &mut Target<'_>,
+        buffers: &mut Buffers,
+    ) -> Result<()> {
+        let decoded_length = self
+            .chunk_cells
+            .checked_mul(target.size)
+            .ok_or_else(|| Error::Exhausted("the chunk has too many cells".into()))?;
+        if let ChunkAddress::Inline(bytes) = part.address {
+            buffers.counters.chunks_read += 1;
+            return self.stored(bytes, &part.crop, target);
+        }
+        if self.is_plain()
+            && part.fetched.is_none()
+            && let ChunkAddress::Range {
+                object,
+                offset,
+                length,
+                ..
+            } = part.address
+        {
+            if *length < decoded_length as u64 {
+                return Err(Error::Corrupt(format!(
+                    "it has {length} bytes where {decoded_length} are needed"
+                )));
+            }
+            return self.plain(store, (object, *offset), &part.crop, target, buffers);
+        }
+        let Buffers {
+            counters,
+            encoded,
+            chunk,
+            scratch,
+            ..
+        } = buffers;
+        let Some(bytes) = part.encoded(store, encoded)? else {
+            counters.chunks_missing += 1;
+            return fill_cells(
+                &self.layout.fill,
+                target.slab,
+                &self.to,
+                &part.crop,
+                target.size,
+            );
+        };
+        counters.chunks_read += 1;
+        counters.bytes_read += bytes.len();
+        let pipeline = &self.layout.pipeline;
+        if let ElementOrder::Blocked(block) = &self.layout.order
+            && let Some(blocks) = pipeline.blocks(bytes, part.skipped())?
+        {
+            let length = target.size * self.block_cells(block)?;
+            if blocks.block_size() != length.min(blocks.nbytes()) || blocks.nbytes() != decoded_length
+            {
+                return Err(Error::Corrupt(format!(
+                    "its blocks of {} in {} bytes do not have the block shape of the array",
+                    blocks.block_size(),
+                    blocks.nbytes()
+                )));
+            }
+            for (number, crop) in self.blocks_of(block, &part.crop)? {
+                let decoded = sized(chunk, length);
+                blocks.decode_block(number, decoded, scratch)?;
+                counters.bytes_decoded += length;
+                copy_block(block, decoded, &crop, &self.to, target)?;
+            }
+            return Ok(());
+        }
+        counters.bytes_decoded += decoded_length;
+        if self.layout.order == ElementOrder::C && part.crop.is_whole(&self.chunk, &self.shape) {
+            return pipeline.decode(bytes, part.skipped(), target.slab, scratch);
+        }
+        let decoded = sized(chunk, decoded_length);
+        pipeline.decode(bytes, part.skipped(), decoded, scratch)?;
+        self.stored(decoded, &part.crop, target)
+    }
+
+    /// Whether stored bytes are cells in C order: parts of a chunk can be read.
+    fn is_plain(&self) -> bool {
+        self.layout.pipeline.0.is_empty() && self.layout.order == ElementOrder::C
+    }
+
+    /// Reads the part of an unencoded local chunk that the selection spans.
+    fn plain(
+        &self,
+        store: &Store,
+        (object, offset): (&str, u64),
+        crop: &Crop,
+        target: &mut Target<'_>,
+        buffers: &mut Buffers,
+    ) -> Result<()> {
+        let Target { slab, size } = target;
+        let span = crop.span(&self.from);
+        let (start, length) = (span.start * *size, span.len() * *size);
+        let offset = offset.saturating_add(start as u64);
+        store.check_local(object, offset, length)?;
+        buffers.counters.chunks_read += 1;
+        buffers.counters.bytes_read += length;
+        buffers.counters.bytes_decoded += length;
+        if crop.is_whole(&self.chunk, &self.shape) {
+            return store.read_local(object, offset, slab);
+        }
+        let part = sized(&mut buffers.chunk, length);
+        store.read_local(object, offset, part)?;
+        // Source indices count from the start of the chunk, the buffer from the first selected cell.
+        each_row(&self.from, &self.to, crop, &mut |from, to, cells, _| {
+            let from = from - span.start;
+            let source = part.get(from * *size..(from + cells) * *size);
+            let destination = slab.get_mut(to * *size..(to + cells) * *size);
+            match (source, destination) {
+                (Some(source), Some(destination)) => {
+                    destination.copy_from_slice(source);
+                    Ok(())
+                }
+                _ => Err(Error::Corrupt("it is shorter than its shape says".into())),
+            }
+        })
+    }
+
+    /// Copies the cells of a decoded chunk into the slab.
+    fn stored(&self, chunk: &[u8], crop: &Crop, target: &mut Target<'_>) -> Result<()> {
+        let ElementOrder::Blocked(block) = &self.layout.order else {
+            let Target { slab, size } = target;
+            return copy_cells(chunk, &self.from, slab, &self.to, crop, *size);
+        };
+        let length = target.size * self.block_cells(block)?;
+        for (number, crop) in self.blocks_of(block, crop)? {
+            let decoded = chunk
+                .get(number * length..(number + 1) * length)
+                .ok_or_else(|| Error::Corrupt("it has fewer blocks than its shape says".into()))?;
+            copy_block(block, decoded, &crop, &self.to, target)?;
+        }
+        Ok(())
+    }
+
+    fn block_cells(&self, block: &[u64]) -> Result<usize> {
+        usize::try_from(block.iter().product::<u64>())
+            .map_err(|_| Error::Exhausted("a block has too many cells".into()))
+    }
+
+    /// The blocks of a chunk that hold a selected cell: number in C order, and the part of the crop in it.
+    fn blocks_of(&self, block: &[u64], crop: &Crop) -> Result<Vec<(usize, Crop)>> {
+        let mut numbers = vec![(0usize, Vec::new())];
+        for ((extent, block), runs) in self.chunk.iter().zip(block).zip(&crop.0) {
+            let block = usize::try_from(*block)
+                .map_err(|_| Error::Exhausted("a block has too many cells".into()))?;
+            let mut touched: Vec<usize> = runs
+                .iter()
+                .flat_map(|run| run.from / block..(run.from + run.length).div_ceil(block))
+                .collect();
+            touched.dedup();
+            let count = extent.div_ceil(block);
+            numbers = numbers
+                .into_iter()
+                .flat_map(|(number, place)| {
+                    touched.iter().map(move |at| {
+                        let mut place: Vec<_> = place.clone();
+                        place.push(at * block..(at + 1) * block);
+                        (number * count + at, place)
+                    })
+                })
+                .collect();
+        }
+        Ok(numbers
+            .into_iter()
+            .filter_map(|(number, place)| crop.within(&place).map(|crop| (number, crop)))
+            .collect())
+    }
+
+    fn text(
+        &self,
+        store: &Store,
+        fetched: &Fetched,
+        buffers: &mut Buffers,
+        cells: usize,
+    ) -> Result<StringArray> {
+        let mut words = vec![String::new(); cells];
+        let fill = String::from_utf8_lossy(&self.layout.fill);
+        for (at, (number, address)) in self.plan.chunks.iter().enumerate() {
+            let part = Part {
+                address,
+                fetched: fetched.get(at).and_then(Option::as_ref),
+                crop: self.crop(*number)?,
+            };
+            self.text_chunk(store, &part, &fill, &mut words, buffers)
+                .within(|| self.place(*number))?;
+        }
+        Ok(StringArray::from(words))
+    }
+
+    fn text_chunk(
+        &self,
+        store: &Store,
+        part: &Part<'_>,
+        fill: &str,
+        words: &mut [String],
+        buffers: &mut Buffers,
+    ) -> Result<()> {
+        let Buffers {
+            counters,
+            encoded,
+            scratch,
+            ..
+        } = buffers;
+        let decoded;
+        let stored = match part.address {
+            ChunkAddress::Inline(bytes) => Some(bytes.as_ref()),
+            ChunkAddress::Missing | ChunkAddress::Range { .. } | ChunkAddress::Object(_) => {
+                match part.encoded(store, encoded)? {
+                    None => None,
+                    Some(bytes) => {
+                        counters.bytes_read += bytes.len();
+                        decoded = self.layout.pipeline.decode_to_vec(
+                            bytes,
+                            part.skipped(),
+                            MAX_TEXT_CHUNK,
+                            scratch,
+                        )?;
+                        Some(decoded.as_slice())
+                    }
+                }
+            }
+        };
+        let stored = match stored {
+            None => {
+                counters.chunks_missing += 1;
+                None
+            }
+            Some(bytes) => {
+                counters.chunks_read += 1;
+                counters.bytes_decoded += bytes.len();
+                Some(vlen_utf8(bytes)?)
+            }
+        };
+        each_row(&self.from, &self.to, &part.crop, &mut |from, to, cells, stride| {
+            for cell in 0..cells {
+                let word = match &stored {
+                    None => fill,
+                    Some(stored) => stored
+                        .get(from + cell * stride)
+                        .ok_or_else(|| Error::Corrupt("it has fewer texts than cells".into()))?,
+                };
+                if let Some(slot) = words.get_mut(to + cell) {
+                    word.clone_into(slot);
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// One chunk of a plan: where it is, its bytes where they had to be fetched, and what of it is selected.
+struct Part<'a> {
+    address: &'a ChunkAddress,
+    fetched: Option<&'a Bytes>,
+    crop: Crop,
+}
+
+impl Part<'_> {
+    /// The stored bytes; `None` when the chunk was never written.
+    fn encoded<'b>(&'b self, store: &Store, buffer: &'b mut Vec<u8>) -> Result<Option<&'b [u8]>> {
+        match (self.address, self.fetched) {
+            (ChunkAddress::Missing, _) => Ok(None),
+            (_, Some(bytes)) => Ok(Some(bytes)),
+            (ChunkAddress::Inline(bytes), None) => Ok(Some(bytes)),
+            (ChunkAddress::Object(_), None) if !store.is_local() => Ok(None),
+            (ChunkAddress::Object(object), None) => {
+                Ok(store.get_local(object, buffer)?.then_some(&**buffer))
+            }
+            (
+                ChunkAddress::Range {
+                    object,
+                    offset,
+                    length,
+                    ..
+                },
+                None,
+            ) => {
+                let length = usize::try_from(*length)
+                    .map_err(|_| Error::Corrupt("its stored size cannot be addressed".into()))?;
+                store.check_local(object, *offset, length)?;
+                let encoded = sized(buffer, length);
+                store.read_local(object, *offset, encoded)?;
+                Ok(Some(encoded))
+            }
+        }
+    }
+
+    fn skipped(&self) -> u32 {
+        match self.address {
+            ChunkAddress::Range { skipped, .. } => *skipped,
+            ChunkAddress::Missing | ChunkAddress::Inline(_) | ChunkAddress::Object(_) => 0,
+        }
+    }
+}
+
+/// The slab that is being filled, and the size of its elements in bytes.
+struct Target<'a> {
+    slab: &'a mut [u8],
+    size: usize,
+}
+
+fn copy_block(
+    block: &[u64],
+    decoded: &[u8],
+    crop: &Crop,
+    to: &[usize],
+    target: &mut Target<'_>,
+) -> Result<()> {
+    let shape: Vec<usize> = block
+        .iter()
+        .map(|extent| usize::try_from(*extent).unwrap_or(usize::MAX))
+        .collect();
+    copy_cells(decoded, &strides(&shape), target.slab, to, crop, target.size)
+}
+
+/// The texts of a decoded chunk of [`crate::array::dtype::ElementType::Text`].
+fn vlen_utf8(bytes: &[u8]) -> Result<Vec<&str>> {
+    let short = || Error::Corrupt("its texts end early".into());
+    let number = |at: usize| -> Result<usize> {
+        let bytes = bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+        let number = u32::from_le_bytes(bytes.ok_or_else(short)?);
+        usize::try_from(number).map_err(|_| short())
+    };
+    let count = number(0)?;
+    let mut words = Vec::with_capacity(count.min(bytes.len() / 4));
+    let mut at = 4usize;
+    for _ in 0..count {
+        let end = (at + 4).checked_add(number(at)?).ok_or_else(short)?;
+        let word = bytes.get(at + 4..end).ok_or_else(short)?;
+        words.push(
+            std::str::from_utf8(word)
+                .map_err(|_| Error::Corrupt("a text is not valid UTF-8".into()))?,
+        );
+        at = end;
+    }
+    Ok(words)
+}
+
+/// Strides of each array dimension within a decoded chunk, and its number of cells with padding.
+fn stored_geometry(order: &ElementOrder, chunk: &[usize]) -> Result<(Vec<usize>, usize)> {
+    let cells = |extents: &[usize]| {
+        extents
+            .iter()
+            .try_fold(1usize, |product, extent| product.checked_mul(*extent))
+            .ok_or_else(|| Error::Exhausted("a chunk has too many cells".into()))
+    };
+    match order {
+        ElementOrder::C => Ok((strides(chunk), cells(chunk)?)),
+        ElementOrder::Permuted(axes) => {
+            let mut seen = vec![false; chunk.len()];
+            let mut stored = Vec::with_capacity(chunk.len());
+            for axis in axes {
+                match (chunk.get(*axis), seen.get_mut(*axis)) {
+                    (Some(extent), Some(seen)) if !*seen => {
+                        *seen = true;
+                        stored.push(*extent);
+                    }
+                    _ => break,
+                }
+            }
+            if stored.len() != chunk.len() {
+                return Err(Error::Corrupt(format!(
+                    "{axes:?} is not an order of {} dimensions",
+                    chunk.len()
+                )));
+            }
+            let mut from = vec![0; chunk.len()];
+            for (axis, stride) in axes.iter().zip(strides(&stored)) {
+                if let Some(slot) = from.get_mut(*axis) {
+                    *slot = stride;
+                }
+            }
+            Ok((from, cells(chunk)?))
+        }
+        ElementOrder::Blocked(block) => {
+            let mut padded = Vec::with_capacity(chunk.len());
+            for (extent, block) in chunk.iter().zip(block) {
+                let block = usize::try_from(*block).ok().filter(|block| *block > 0);
+                let padded_extent = block.and_then(|block| extent.div_ceil(block).checked_mul(block));
+                padded.push(padded_extent.ok_or_else(|| {
+                    Error::Corrupt("a block shape cannot be addressed".into())
+                })?);
+            }
+            Ok((Vec::new(), cells(&padded)?))
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The waist: a [`ReadPlan`] says which cells of one variable and where their chunks are; reading it gives a slab.
+//!
+//! ```text
+//! ReadPlan = layout + selection + [chunk number, address]      plain data, can be printed and sent
+//!    fetch    address -> bytes      (local chunks are read while decoding, straight into reused buffers)
+//!    decode   bytes   -> cells      only the blocks of a chunk that the selection touches
+//!    crop     cells   -> slab       C order of the selection
+//! ```
+
+mod decode;
+pub mod batch;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+
+use crate::array::chunk::{ChunkAddress, ChunkGrid};
+use crate::array::hyperslab::Selection;
+use crate::array::slab::Slab;
+use crate::array::{Layout, Variable};
+use crate::error::{Result, Within};
+use crate::store::Store;
+
+pub use decode::{Buffers, Counters};
+
+/// Requests of one plan that are under way at the same time.
+const REQUESTS: usize = 16;
+
+/// Which cells of one variable to read, and where the bytes of their chunks are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReadPlan {
+    /// Path of the variable, for messages.
+    pub variable: Arc<str>,
+    /// How its cells are stored.
+    pub layout: Arc<Layout>,
+    /// The cells to read.
+    pub selection: Selection,
+    /// Number and address of every chunk that holds one of these cells, in C order.
+    pub chunks: Vec<(u64, ChunkAddress)>,
+}
+
+impl ReadPlan {
+    /// Plans the reading of the cells `selection` of `variable`.
+    ///
+    /// # Errors
+    /// As [`crate::array::chunk::ChunkIndex::locate`].
+    pub async fn new(variable: &Variable, selection: Selection) -> Result<Self> {
+        let numbers = touched_chunks(&variable.layout.grid, &selection);
+        let addresses = variable
+            .index
+            .locate(&numbers)
+            .await
+            .within(|| &variable.path)?;
+        Ok(Self {
+            variable: variable.path.as_str().into(),
+            layout: Arc::clone(&variable.layout),
+            selection,
+            chunks: numbers.into_iter().zip(addresses).collect(),
+        })
+    }
+
+    /// Bytes that decoding this plan holds at once: the slab, and one chunk before and after decoding.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        memory(&self.layout, self.selection.cells())
+    }
+}
+
+/// Bytes that reading `cells` cells of a variable holds at once: the slab, and one chunk before and after decoding.
+#[must_use]
+pub fn memory(layout: &Layout, cells: u64) -> u64 {
+    let size = layout.element.size().unwrap_or(32) as u64;
+    let chunk = layout.grid.chunk_cells().saturating_mul(size);
+    cells
+        .saturating_mul(size)
+        .saturating_add(chunk.saturating_mul(2))
+}
+
+/// C-order numbers of the chunks that hold a selected cell, in increasing order. Costs one step a run and one a chunk.
+#[must_use]
+pub fn touched_chunks(grid: &ChunkGrid, selection: &Selection) -> Vec<u64> {
+    let mut numbers = vec![0u64];
+    for ((dim, extent), count) in selection
+        .dims
+        .iter()
+        .zip(grid.chunk_shape())
+        .zip(grid.counts())
+    {
+        let blocks = dim.blocks(*extent);
+        numbers = numbers
+            .iter()
+            .flat_map(|number| blocks.iter().map(move |at| number * count + at))
+            .collect();
+    }
+    numbers
+}
+
+/// How many chunks hold a selected cell. Costs one step a run.
+#[must_use]
+pub fn count_touched_chunks(grid: &ChunkGrid, selection: &Selection) -> u64 {
+    selection
+        .dims
+        .iter()
+        .zip(grid.chunk_shape())
+        .fold(1, |count, (dim, extent)| {
+            count * dim.blocks(*extent).count()
+        })
+}
+
+/// Encoded chunks of a plan that had to be fetched before decoding, in the order of its chunks; empty for a local
+/// store, whose chunks are read while decoding.
+pub type Fetched = Vec<Option<Bytes>>;
+
+/// Fetches the chunks of a plan from a store that is not local, many at a time.
+///
+/// # Errors
+/// `Io` when the storage fails, `Corrupt` when an object is shorter than the index says.
+pub async fn fetch(store: &Store, plan: &ReadPlan) -> Result<Fetched> {
+    if store.is_local() {
+        return Ok(Vec::new());
+    }
+    stream::iter(0..plan.chunks.len())
+        .map(|at| fetch_chunk(store, plan, at))
+        .buffered(REQUESTS)
+        .try_collect()
+        .await
+}
+
+async fn fetch_chunk(store: &Store, plan: &ReadPlan, at: usize) -> Result<Option<Bytes>> {
+    match plan.chunks.get(at).map(|(_, address)| address) {
+        None | Some(ChunkAddress::Missing | ChunkAddress::Inline(_)) => Ok(None),
+        Some(ChunkAddress::Range {
+            object,
+            offset,
+            length,
+            ..
+        }) => {
+            let length = usize::try_from(*length).unwrap_or(usize::MAX);
+            store.range(object, *offset, length).await.map(Some)
+        }
+        Some(ChunkAddress::Object(object)) => store.get(object).await,
+    }
+}
+
+/// Decodes the fetched chunks of a plan into the slab of its selection. Synchronous: it only computes, and for a local
+/// store reads.
+///
+/// # Errors
+/// `Corrupt` when a chunk does not decode, `Io` when the storage fails; both name variable and chunk.
+pub fn decode(
+    store: &Store,
+    plan: &ReadPlan,
+    fetched: &Fetched,
+    buffers: &mut Buffers,
+) -> Result<Slab> {
+    decode::slab(store, plan, fetched, buffers).within(|| &plan.variable)
+}
+
+/// Plans, fetches and decodes in one go: for coordinates, predicates on planes and other small things.
+///
+/// # Errors
+/// As [`ReadPlan::new`], [`fetch`] and [`decode`].
+pub async fn read(
+    store: &Store,
+    variable: &Variable,
+    selection: Selection,
+    buffers: &mut Buffers,
+) -> Result<Slab> {
+    let plan = ReadPlan::new(variable, selection).await?;
+    let fetched = fetch(store, &plan).await?;
+    decode(store, &plan, &fetched, buffers)
+}

@@ -1,0 +1,254 @@
+//! SQL text in, record batches out.
+
+use std::sync::Arc;
+
+use datafusion::common::{DataFusionError, Result, SchemaError, TableReference};
+use datafusion::dataframe::DataFrame;
+use datafusion::datasource::dynamic_file::DynamicListTableFactory;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::session_state::SessionState;
+use datafusion::physical_plan::SendableRecordBatchStream;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::resolve::resolve_table_references;
+
+use crate::catalog::factory::{DatasetTableFactory, STORED_AS};
+use crate::catalog::provider::DatasetCatalog;
+use crate::catalog::{Catalog, Opened, functions, tables};
+use crate::error::Error;
+use crate::query::{HyperslabOptions, engine_error};
+
+/// Limits of a session.
+#[derive(Clone, Debug, Default)]
+pub struct SessionOptions {
+    /// Most bytes that the statements of the session may hold; `None` sets no limit.
+    pub memory_limit: Option<usize>,
+    /// Number of partitions that work at the same time; `None` is one a core.
+    pub threads: Option<usize>,
+}
+
+/// A session: datasets with names, settings, and the engine that answers statements about them.
+#[derive(Clone)]
+pub struct Session {
+    context: SessionContext,
+    catalog: Arc<Catalog>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("datasets", &self.catalog.names())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// A session without limits.
+    ///
+    /// # Errors
+    /// When the engine cannot be set up.
+    pub fn new() -> Result<Self> {
+        Self::with_options(&SessionOptions::default())
+    }
+
+    /// A session with limits.
+    ///
+    /// # Errors
+    /// When the engine cannot be set up.
+    pub fn with_options(options: &SessionOptions) -> Result<Self> {
+        let mut config = SessionConfig::new()
+            .with_information_schema(true)
+            .with_option_extension(HyperslabOptions::default());
+        if let Some(threads) = options.threads {
+            config = config.with_target_partitions(threads.max(1));
+        }
+        let mut runtime = RuntimeEnvBuilder::new();
+        if let Some(limit) = options.memory_limit {
+            runtime = runtime.with_memory_pool(Arc::new(GreedyMemoryPool::new(limit)));
+        }
+        let state = SessionStateBuilder::new()
+            .with_default_features()
+            .with_config(config)
+            .with_runtime_env(runtime.build_arc()?)
+            .build();
+        let context = SessionContext::new_with_state(state);
+        let catalog = install(&context)?;
+        Ok(Self { context, catalog })
+    }
+
+    /// The engine's own session, for everything that is not about arrays.
+    #[must_use]
+    pub fn context(&self) -> &SessionContext {
+        &self.context
+    }
+
+    /// Opens the dataset at a path or URL.
+    ///
+    /// # Errors
+    /// As [`Catalog::open`].
+    pub async fn open(&self, location: &str) -> Result<Arc<Opened>, Error> {
+        self.catalog.open(location).await
+    }
+
+    /// Gives the dataset at a path or URL a name: `FROM name` is its main table, `FROM name.tas` one of its tables.
+    ///
+    /// # Errors
+    /// As [`Catalog::open`].
+    pub async fn register(&self, name: &str, location: &str) -> Result<(), Error> {
+        self.catalog.open(location).await?;
+        self.catalog.name(name, location);
+        Ok(())
+    }
+
+    /// Plans a statement; nothing has run yet, except statements that only change the session (`SET`, `CREATE`).
+    ///
+    /// # Errors
+    /// When the statement is wrong, or a dataset it names cannot be opened.
+    pub async fn sql(&self, sql: &str) -> Result<DataFrame> {
+        match self.context.sql(sql).await {
+            Ok(frame) => Ok(frame),
+            Err(error) => Err(self.explain(sql, error).await),
+        }
+    }
+
+    /// Runs a statement; rows come as they are found.
+    ///
+    /// # Errors
+    /// As [`Session::sql`]; errors of the execution come through the stream.
+    pub async fn stream(&self, sql: &str) -> Result<SendableRecordBatchStream> {
+        self.sql(sql).await?.execute_stream().await
+    }
+
+    /// A column that is not there: says where in the dataset it is.
+    async fn explain(&self, sql: &str, error: DataFusionError) -> DataFusionError {
+        let Some(column) = missing_column(&error) else {
+            return error;
+        };
+        let state = self.context.state();
+        let dialect = state.config_options().sql_parser.dialect;
+        let Ok(statement) = state.sql_to_statement(sql, &dialect) else {
+            return error;
+        };
+        for reference in references(&state, &statement) {
+            let (location, table) = match &reference {
+                TableReference::Bare { table } => (table.to_string(), None),
+                TableReference::Partial { schema, table }
+                | TableReference::Full { schema, table, .. } => {
+                    (schema.to_string(), Some(table.to_string()))
+                }
+            };
+            let location = self.catalog.location_of(&location).unwrap_or(location);
+            let Ok(opened) = self.catalog.open(&location).await else {
+                continue;
+            };
+            let table = match table {
+                Some(table) => table,
+                None => match tables::main_table(&opened) {
+                    Ok(table) => table.name,
+                    Err(_) => continue,
+                },
+            };
+            if let Some(reason) = tables::explain_missing(&opened, &table, &column) {
+                return engine_error(Error::Invalid(reason));
+            }
+        }
+        error
+    }
+}
+
+/// Puts datasets into an existing session: paths and named datasets as tables, `STORED AS`, table functions, SQL
+/// functions and settings. What the session has already stays.
+///
+/// # Errors
+/// When the session refuses one of the parts.
+pub fn install(context: &SessionContext) -> Result<Arc<Catalog>> {
+    let catalog = Arc::new(Catalog::default());
+    let state = context.state_ref();
+    {
+        let mut state = state.write();
+        let options = state.config_mut().options_mut();
+        if options.extensions.get::<HyperslabOptions>().is_none() {
+            options.extensions.insert(HyperslabOptions::default());
+        }
+        for name in STORED_AS {
+            let factory = Arc::new(DatasetTableFactory::new(Arc::clone(&catalog)));
+            state
+                .table_factories_mut()
+                .insert((*name).to_owned(), factory);
+        }
+    }
+    for (name, function) in functions::functions(&catalog) {
+        context.register_udtf(name, function);
+    }
+    register_sql_functions(context);
+    let files = DynamicListTableFactory::new(Default::default());
+    files.session_store().with_state(context.state_weak_ref());
+    let files = Arc::new(files);
+    catalog.attach(context.state_weak_ref());
+    let names = context.catalog_names();
+    for name in names {
+        if let Some(inner) = context.catalog(&name) {
+            let with_datasets = DatasetCatalog::new(inner, Arc::clone(&catalog), Arc::clone(&files) as _);
+            context.register_catalog(name, Arc::new(with_datasets));
+        }
+    }
+    Ok(catalog)
+}
+
+/// Registers our SQL functions over those of the engine. The first planner wins, so ours go in front.
+fn register_sql_functions(context: &SessionContext) {
+    let functions = hyperslab_udfs::all();
+    let state = context.state();
+    let mut planners = functions.planners;
+    planners.extend(state.expr_planners().iter().cloned());
+    let state = SessionStateBuilder::new_from_existing(state)
+        .with_expr_planners(planners)
+        .build();
+    *context.state_ref().write() = state;
+    for function in functions.scalar {
+        context.register_udf(Arc::unwrap_or_clone(function));
+    }
+}
+
+/// The tables a statement refers to.
+fn references(state: &SessionState, statement: &Statement) -> Vec<TableReference> {
+    let normalize = state.config_options().sql_parser.enable_ident_normalization;
+    resolve_table_references(statement, normalize)
+        .map(|(tables, _)| tables)
+        .unwrap_or_default()
+}
+
+/// The column that an error says is missing.
+fn missing_column(error: &DataFusionError) -> Option<String> {
+    match error.find_root() {
+        DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
+            SchemaError::FieldNotFound { field, .. } => Some(field.name.clone()),
+            _ => None,
+        },
+        DataFusionError::Diagnostic(_, inner) | DataFusionError::Context(_, inner) => {
+            missing_column(inner)
+        }
+        _ => None,
+    }
+}
+
+/// The error as one sentence for a person: what went wrong and where, without the layers it came through.
+#[must_use]
+pub fn sentence(error: &DataFusionError) -> String {
+    match error {
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => sentence(inner),
+        DataFusionError::Shared(inner) => sentence(inner),
+        DataFusionError::External(inner) => inner.to_string(),
+        DataFusionError::ArrowError(inner, _) => match inner.as_ref() {
+            arrow::error::ArrowError::ExternalError(inner) => inner.to_string(),
+            other => other.to_string(),
+        },
+        DataFusionError::Collection(errors) => {
+            let all: Vec<String> = errors.iter().map(sentence).collect();
+            all.join("; ")
+        }
+        other => other.strip_backtrace(),
+    }
+}

@@ -1,0 +1,423 @@
+//! Bytes at an address: a location, the objects below it, and byte ranges of them.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+
+/// Open file handles kept per location.
+const OPEN_FILES: usize = 64;
+
+/// A location and the objects below it.
+///
+/// Keys are relative to the location and use `/`; the empty key is the location itself (a dataset that is one file).
+/// Cloning is cheap and shares open files.
+#[derive(Clone, Debug)]
+pub struct Store {
+    location: Arc<str>,
+    backend: Backend,
+}
+
+#[derive(Clone, Debug)]
+enum Backend {
+    /// Files are read by `pread` straight into the caller's buffer: no copy, no task switch.
+    Local {
+        root: Arc<FilePath>,
+        files: Arc<Mutex<HashMap<String, Arc<File>>>>,
+    },
+    /// Everything else, and the seam for it.
+    Remote {
+        objects: Arc<dyn ObjectStore>,
+        prefix: Path,
+    },
+}
+
+/// What a location is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One object.
+    Object,
+    /// A directory, or a prefix with objects below it.
+    Directory,
+}
+
+/// One entry directly below a key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// Key relative to the store's location.
+    pub key: String,
+    /// Whether there are entries below it.
+    pub is_directory: bool,
+}
+
+impl Store {
+    /// The store at a location: a local path, or a `file://` URL.
+    ///
+    /// # Errors
+    /// `Unsupported` for a URL of another scheme, `Invalid` for a malformed one. Whether there is anything at the
+    /// location is not looked at.
+    pub fn open(location: &str) -> Result<Self> {
+        let path = match location.split_once("://") {
+            None => PathBuf::from(location),
+            Some(("file", _)) => url::Url::parse(location)
+                .ok()
+                .and_then(|url| url.to_file_path().ok())
+                .ok_or_else(|| Error::Invalid(format!("{location} is not a valid file URL")))?,
+            Some((scheme, _)) => {
+                return Err(Error::Unsupported(format!(
+                    "{location}: locations with scheme {scheme}:// cannot be read, only local paths and file:// URLs"
+                )));
+            }
+        };
+        Ok(Self {
+            location: location.into(),
+            backend: Backend::Local {
+                root: path.into(),
+                files: Arc::default(),
+            },
+        })
+    }
+
+    /// A store over any [`ObjectStore`], at `prefix` of it; `location` is what messages call it.
+    #[must_use]
+    pub fn with_objects(location: &str, objects: Arc<dyn ObjectStore>, prefix: Path) -> Self {
+        Self {
+            location: location.into(),
+            backend: Backend::Remote { objects, prefix },
+        }
+    }
+
+    /// Path or URL the store was opened with.
+    #[must_use]
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// The last part of the location without its extension: the name a dataset goes by.
+    #[must_use]
+    pub fn stem(&self) -> &str {
+        let trimmed = self.location.trim_end_matches('/');
+        let name = trimmed.rsplit('/').next().unwrap_or(trimmed);
+        match name.rsplit_once('.') {
+            Some((stem, _)) if !stem.is_empty() => stem,
+            _ => name,
+        }
+    }
+
+    /// The handle through which the engine sees the same bytes.
+    #[must_use]
+    pub fn objects(&self) -> Arc<dyn ObjectStore> {
+        match &self.backend {
+            Backend::Local { .. } => Arc::new(LocalFileSystem::new()),
+            Backend::Remote { objects, .. } => Arc::clone(objects),
+        }
+    }
+
+    /// Whether reads are plain `pread`s of this machine.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self.backend, Backend::Local { .. })
+    }
+
+    /// What the location is.
+    ///
+    /// # Errors
+    /// `NotFound` when there is nothing at the location, `Io` when the storage fails.
+    pub async fn kind(&self) -> Result<Kind> {
+        match &self.backend {
+            Backend::Local { root, .. } => {
+                let metadata = std::fs::metadata(root.as_ref()).map_err(|e| self.failed("", e))?;
+                Ok(if metadata.is_dir() {
+                    Kind::Directory
+                } else {
+                    Kind::Object
+                })
+            }
+            Backend::Remote { .. } => match self.size("").await {
+                Ok(_) => Ok(Kind::Object),
+                Err(Error::NotFound(_)) if !self.list("").await?.is_empty() => Ok(Kind::Directory),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// Size of an object in bytes.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such object, `Io` when the storage fails.
+    pub async fn size(&self, key: &str) -> Result<u64> {
+        match &self.backend {
+            Backend::Local { .. } => {
+                let file = self.file(key)?;
+                Ok(file.metadata().map_err(|e| self.failed(key, e))?.len())
+            }
+            Backend::Remote { objects, prefix } => objects
+                .head(&below(prefix, key))
+                .await
+                .map(|meta| meta.size)
+                .map_err(|e| self.remote_failed(key, e)),
+        }
+    }
+
+    /// A whole object; `None` when there is none.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails.
+    pub async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+        match &self.backend {
+            Backend::Local { root, .. } => {
+                match std::fs::read(local_path(root, key)) {
+                    Ok(bytes) => Ok(Some(bytes.into())),
+                    Err(e) if absent(&e) => Ok(None),
+                    Err(e) => Err(self.failed(key, e)),
+                }
+            }
+            Backend::Remote { objects, prefix } => {
+                match objects.get(&below(prefix, key)).await {
+                    Ok(result) => result
+                        .bytes()
+                        .await
+                        .map(Some)
+                        .map_err(|e| self.remote_failed(key, e)),
+                    Err(object_store::Error::NotFound { .. }) => Ok(None),
+                    Err(e) => Err(self.remote_failed(key, e)),
+                }
+            }
+        }
+    }
+
+    /// A byte range of an object, exactly as long as asked.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such object, `Corrupt` when it ends before the range does, `Io` when the storage
+    /// fails.
+    pub async fn range(&self, key: &str, offset: u64, length: usize) -> Result<Bytes> {
+        match &self.backend {
+            Backend::Local { .. } => {
+                // A length from a damaged file must not become an allocation.
+                self.check_range(key, self.file(key)?.as_ref(), offset, length)?;
+                let mut bytes = vec![0; length];
+                self.read_local(key, offset, &mut bytes)?;
+                Ok(bytes.into())
+            }
+            Backend::Remote { objects, prefix } => {
+                let bytes = objects
+                    .get_range(&below(prefix, key), offset..offset.saturating_add(length as u64))
+                    .await
+                    .map_err(|e| self.remote_failed(key, e))?;
+                if bytes.len() == length {
+                    Ok(bytes)
+                } else {
+                    Err(self.ends_early(key, offset, length))
+                }
+            }
+        }
+    }
+
+    /// [`Store::range`] for synchronous callers on a blocking thread (a parser inside `spawn_blocking`).
+    ///
+    /// # Errors
+    /// As [`Store::range`].
+    pub fn range_blocking(&self, key: &str, offset: u64, length: usize) -> Result<Bytes> {
+        match &self.backend {
+            Backend::Local { .. } => {
+                self.check_range(key, self.file(key)?.as_ref(), offset, length)?;
+                let mut bytes = vec![0; length];
+                self.read_local(key, offset, &mut bytes)?;
+                Ok(bytes.into())
+            }
+            Backend::Remote { .. } => {
+                tokio::runtime::Handle::current().block_on(self.range(key, offset, length))
+            }
+        }
+    }
+
+    /// Fills `buffer` from a local object, by one `pread`.
+    ///
+    /// # Errors
+    /// As [`Store::range`]; `Unsupported` when the store is not local.
+    pub fn read_local(&self, key: &str, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let file = self.file(key)?;
+        file.read_exact_at(buffer, offset).map_err(|e| {
+            if e.kind() == ErrorKind::UnexpectedEof {
+                self.ends_early(key, offset, buffer.len())
+            } else {
+                self.failed(key, e)
+            }
+        })
+    }
+
+    /// Checks that a local object has the range, so that a length from a damaged file never becomes an allocation.
+    ///
+    /// # Errors
+    /// As [`Store::range`]; `Unsupported` when the store is not local.
+    pub fn check_local(&self, key: &str, offset: u64, length: usize) -> Result<()> {
+        // A range as small as this costs nothing to allocate, and reading it finds out.
+        if length <= 1 << 20 {
+            return Ok(());
+        }
+        self.check_range(key, self.file(key)?.as_ref(), offset, length)
+    }
+
+    /// Reads a whole local object into `buffer`, replacing what is in it; `false` when there is no such object.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails; `Unsupported` when the store is not local.
+    pub fn get_local(&self, key: &str, buffer: &mut Vec<u8>) -> Result<bool> {
+        use std::io::Read;
+        let Backend::Local { root, .. } = &self.backend else {
+            return Err(self.not_local());
+        };
+        buffer.clear();
+        match File::open(local_path(root, key)) {
+            Ok(mut file) => {
+                file.read_to_end(buffer).map_err(|e| self.failed(key, e))?;
+                Ok(true)
+            }
+            Err(e) if absent(&e) => Ok(false),
+            Err(e) => Err(self.failed(key, e)),
+        }
+    }
+
+    /// The entries directly below `key`, sorted.
+    ///
+    /// # Errors
+    /// `NotFound` when a local directory does not exist, `Io` when the storage fails.
+    pub async fn list(&self, key: &str) -> Result<Vec<Entry>> {
+        let mut entries = match &self.backend {
+            Backend::Local { root, .. } => {
+                let mut entries = Vec::new();
+                let directory =
+                    std::fs::read_dir(local_path(root, key)).map_err(|e| self.failed(key, e))?;
+                for entry in directory {
+                    let entry = entry.map_err(|e| self.failed(key, e))?;
+                    // Names that are not UTF-8 cannot be keys of any format here.
+                    let Ok(name) = entry.file_name().into_string() else {
+                        continue;
+                    };
+                    let is_directory = entry.path().is_dir();
+                    entries.push(Entry {
+                        key: join(key, &name),
+                        is_directory,
+                    });
+                }
+                entries
+            }
+            Backend::Remote { objects, prefix } => {
+                let listed = objects
+                    .list_with_delimiter(Some(&below(prefix, key)))
+                    .await
+                    .map_err(|e| self.remote_failed(key, e))?;
+                let entry = |path: &Path, is_directory| Entry {
+                    key: join(key, path.filename().unwrap_or_default()),
+                    is_directory,
+                };
+                listed
+                    .common_prefixes
+                    .iter()
+                    .map(|path| entry(path, true))
+                    .chain(listed.objects.iter().map(|meta| entry(&meta.location, false)))
+                    .collect()
+            }
+        };
+        entries.sort();
+        Ok(entries)
+    }
+
+    fn file(&self, key: &str) -> Result<Arc<File>> {
+        let Backend::Local { root, files } = &self.backend else {
+            return Err(self.not_local());
+        };
+        if let Some(file) = files.lock().get(key) {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(File::open(local_path(root, key)).map_err(|e| self.failed(key, e))?);
+        let mut files = files.lock();
+        if files.len() >= OPEN_FILES {
+            files.clear();
+        }
+        files.insert(key.to_owned(), Arc::clone(&file));
+        Ok(file)
+    }
+
+    fn check_range(&self, key: &str, file: &File, offset: u64, length: usize) -> Result<()> {
+        let size = file.metadata().map_err(|e| self.failed(key, e))?.len();
+        match offset.checked_add(length as u64) {
+            Some(end) if end <= size => Ok(()),
+            _ => Err(self.ends_early(key, offset, length)),
+        }
+    }
+
+    fn place(&self, key: &str) -> String {
+        join(&self.location, key)
+    }
+
+    fn ends_early(&self, key: &str, offset: u64, length: usize) -> Error {
+        Error::Corrupt(format!(
+            "{} ends before byte {} that its metadata refers to: it is truncated or damaged",
+            self.place(key),
+            offset.saturating_add(length as u64)
+        ))
+    }
+
+    fn not_local(&self) -> Error {
+        Error::Unsupported(format!("{} is not a local path", self.location))
+    }
+
+    fn failed(&self, key: &str, error: std::io::Error) -> Error {
+        if absent(&error) {
+            Error::NotFound(format!("{} does not exist", self.place(key)))
+        } else {
+            Error::io(format!("{} cannot be read", self.place(key)), error)
+        }
+    }
+
+    fn remote_failed(&self, key: &str, error: object_store::Error) -> Error {
+        match error {
+            object_store::Error::NotFound { .. } => {
+                Error::NotFound(format!("{} does not exist", self.place(key)))
+            }
+            error => Error::io(format!("{} cannot be read", self.place(key)), error),
+        }
+    }
+}
+
+fn absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+fn local_path(root: &FilePath, key: &str) -> PathBuf {
+    if key.is_empty() {
+        root.to_owned()
+    } else {
+        root.join(key)
+    }
+}
+
+fn below(prefix: &Path, key: &str) -> Path {
+    if key.is_empty() {
+        prefix.clone()
+    } else {
+        Path::from(join(prefix.as_ref(), key))
+    }
+}
+
+/// `key` below `base`, either of which may be empty.
+fn join(base: &str, key: &str) -> String {
+    let base = base.trim_end_matches('/');
+    match (base.is_empty(), key.is_empty()) {
+        (true, _) => key.to_owned(),
+        (_, true) => base.to_owned(),
+        (false, false) => format!("{base}/{key}"),
+    }
+}

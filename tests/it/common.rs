@@ -1,0 +1,103 @@
+//! What the tests share: paths, sessions, and rows as JSON.
+
+use std::path::{Path, PathBuf};
+
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::Result;
+use hyperslab::session::Session;
+use serde_json::{Value, json};
+
+/// A path below the project.
+pub fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A session of its own for one test.
+pub fn session() -> Session {
+    Session::new().unwrap()
+}
+
+/// All batches of a statement.
+pub async fn batches(session: &Session, sql: &str) -> Result<Vec<RecordBatch>> {
+    session.sql(sql).await?.collect().await
+}
+
+/// All rows of a statement as JSON arrays: numbers as numbers, NaN and infinities as text, everything else as the text
+/// it is shown as.
+pub async fn rows(session: &Session, sql: &str) -> Result<Vec<Value>> {
+    let mut rows = Vec::new();
+    for batch in batches(session, sql).await? {
+        for row in 0..batch.num_rows() {
+            let cells: Vec<Value> = batch.columns().iter().map(|column| cell(column, row)).collect();
+            rows.push(Value::Array(cells));
+        }
+    }
+    Ok(rows)
+}
+
+/// The only row of a statement.
+pub async fn row(session: &Session, sql: &str) -> Result<Vec<Value>> {
+    let mut all = rows(session, sql).await?;
+    assert_eq!(all.len(), 1, "{sql}");
+    match all.remove(0) {
+        Value::Array(cells) => Ok(cells),
+        other => panic!("{other}"),
+    }
+}
+
+/// The text of a statement's error.
+pub async fn error(session: &Session, sql: &str) -> String {
+    match batches(session, sql).await {
+        Ok(_) => panic!("{sql} should fail"),
+        Err(error) => hyperslab::session::sentence(&error),
+    }
+}
+
+/// The physical plan of a statement, run, with its metrics.
+pub async fn analyze(session: &Session, sql: &str) -> String {
+    explain(session, &format!("EXPLAIN ANALYZE {sql}")).await
+}
+
+/// The text of an EXPLAIN statement.
+pub async fn explain(session: &Session, sql: &str) -> String {
+    let rows = rows(session, sql).await.unwrap();
+    let texts: Vec<String> = rows.iter().map(|row| row[1].as_str().unwrap().to_owned()).collect();
+    texts.join("\n")
+}
+
+fn cell(column: &ArrayRef, row: usize) -> Value {
+    if column.is_null(row) {
+        return Value::Null;
+    }
+    let options = FormatOptions::new().with_null("");
+    let text = ArrayFormatter::try_new(column, &options).unwrap().value(row).to_string();
+    match column.data_type() {
+        DataType::Boolean => json!(text == "true"),
+        kind @ (DataType::Float16 | DataType::Float32 | DataType::Float64) => {
+            // The shortest text of a single-precision number is not that number in double precision.
+            let number = match kind {
+                DataType::Float64 => text.parse().unwrap(),
+                _ => f64::from(text.parse::<f32>().unwrap()),
+            };
+            if number.is_finite() { json!(number) } else { json!(text) }
+        }
+        kind if kind.is_integer() => serde_json::from_str(&text).unwrap(),
+        _ => json!(text),
+    }
+}
+
+/// Whether two rows are the same: numbers to `tolerance` of their size, everything else exactly.
+pub fn alike(left: &Value, right: &Value, tolerance: f64) -> bool {
+    match (left, right) {
+        (Value::Array(left), Value::Array(right)) => {
+            left.len() == right.len() && left.iter().zip(right).all(|(a, b)| alike(a, b, tolerance))
+        }
+        (Value::Number(a), Value::Number(b)) => {
+            let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
+            a == b || (a - b).abs() <= tolerance * a.abs().max(b.abs())
+        }
+        (a, b) => a == b,
+    }
+}

@@ -1,0 +1,12 @@
+//! Tests at the public door, in one binary.
+#![expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed unwrap is a failed test"
+)]
+
+mod common;
+mod corpus;
+mod floors;
+mod formats;
