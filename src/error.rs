@@ -50,10 +50,17 @@ impl Error {
         }
     }
 
-    /// The same error with the place it happened in put in front: `place: sentence`.
+    /// The same error with the place it happened in put in front, `place: sentence`, unless it stands there already.
     #[must_use]
     pub fn within(self, place: impl Display) -> Self {
-        let put = |text: String| format!("{place}: {text}");
+        let place = place.to_string();
+        let put = |text: String| {
+            if text.starts_with(&place) {
+                text
+            } else {
+                format!("{place}: {text}")
+            }
+        };
         match self {
             Self::NotFound(text) => Self::NotFound(put(text)),
             Self::Invalid(text) => Self::Invalid(put(text)),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, Result, SchemaError, TableReference};
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::dynamic_file::DynamicListTableFactory;
@@ -237,18 +238,58 @@ fn missing_column(error: &DataFusionError) -> Option<String> {
 /// The error as one sentence for a person: what went wrong and where, without the layers it came through.
 #[must_use]
 pub fn sentence(error: &DataFusionError) -> String {
-    match error {
+    let text = match error {
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => sentence(inner),
         DataFusionError::Shared(inner) => sentence(inner),
-        DataFusionError::External(inner) => inner.to_string(),
+        DataFusionError::External(inner) => outer_sentence(inner.as_ref()),
         DataFusionError::ArrowError(inner, _) => match inner.as_ref() {
-            arrow::error::ArrowError::ExternalError(inner) => inner.to_string(),
+            ArrowError::ExternalError(inner) => outer_sentence(inner.as_ref()),
+            ArrowError::DivideByZero => "division by zero".to_owned(),
+            ArrowError::IoError(text, _) => text.clone(),
             other => other.to_string(),
         },
         DataFusionError::Collection(errors) => {
             let all: Vec<String> = errors.iter().map(sentence).collect();
             all.join("; ")
         }
+        DataFusionError::Plan(text)
+        | DataFusionError::Configuration(text)
+        | DataFusionError::Execution(text) => text.clone(),
+        DataFusionError::ResourcesExhausted(text) => format!("out of memory: {text}"),
+        DataFusionError::NotImplemented(text) => format!("not implemented: {text}"),
+        DataFusionError::IoError(error) => error.to_string(),
+        DataFusionError::SchemaError(error, _) => error.to_string(),
+        DataFusionError::SQL(error, _) => error.to_string(),
         other => other.strip_backtrace(),
+    };
+    let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default();
+    // Layers that turned an error into text left their names in it.
+    let mut text = text.trim();
+    while let Some(rest) = LAYERS.iter().find_map(|layer| text.strip_prefix(layer)) {
+        text = rest.trim_start();
     }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What layers of the engine put in front of the text of an error.
+const LAYERS: &[&str] = &[
+    "Error during planning:",
+    "Execution error:",
+    "External error:",
+    "External:",
+    "Arrow error:",
+    "Schema error:",
+    "SQL error:",
+    "sql parser error:",
+];
+
+/// The sentence of an error that came from outside of the engine, perhaps with one of the engine inside.
+fn outer_sentence(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(error) = error.downcast_ref::<DataFusionError>() {
+        return sentence(error);
+    }
+    if let Some(ArrowError::ExternalError(inner)) = error.downcast_ref::<ArrowError>() {
+        return outer_sentence(inner.as_ref());
+    }
+    error.to_string()
 }

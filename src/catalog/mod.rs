@@ -1,5 +1,6 @@
 //! From a location to the tables of the dataset there; the list of formats.
 
+pub mod describe;
 pub mod factory;
 pub mod functions;
 pub mod provider;

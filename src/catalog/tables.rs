@@ -107,6 +107,9 @@ pub fn table(opened: &Opened, name: &str) -> Result<TableParts> {
             opened.store.location()
         )));
     }
+    if all.is_empty() {
+        return Err(nothing_readable(opened));
+    }
     let names: Vec<&str> = all.iter().take(40).map(|table| table.name.as_str()).collect();
     let more = if all.len() > names.len() { ", …" } else { "" };
     Err(Error::NotFound(format!(

@@ -4,8 +4,8 @@ use crate::array::chunk::ChunkGrid;
 use crate::array::dtype::ElementType;
 use crate::codec::{Codec, CodecPipeline};
 use crate::error::{Error, Result};
-use crate::format::hdf5::attributes::text;
 use crate::format::hdf5::bytes::Reader;
+use crate::format::hdf5::fill::{fill_value, netcdf_fill};
 use crate::format::hdf5::filters::codecs;
 use crate::format::hdf5::header::{Header, kind};
 use crate::format::hdf5::storage::File;
@@ -28,6 +28,8 @@ pub(super) struct Stored {
     pub(super) pipeline: CodecPipeline,
     /// Value of cells that were never written, as in a decoded chunk.
     pub(super) fill: Vec<u8>,
+    /// Value of cells that a netCDF dimension has and the dataset has not, if that is another one.
+    pub(super) beyond: Option<Vec<u8>>,
     pub(super) place: Place,
 }
 
@@ -131,14 +133,19 @@ impl Stored {
             let size = size.and_then(|size| u32::try_from(size).ok());
             steps.extend(codecs(&filters, size.unwrap_or(1))?);
         }
-        let fill = fill(file, header, &datatype, text)?;
+        let fill = fill_value(file, header, &datatype, text)?;
+        let beyond = match fill {
+            Some(_) => None,
+            None => netcdf_fill(element),
+        };
         Ok(Self {
             element,
             width: datatype.size,
             inner,
             text,
             pipeline: CodecPipeline(steps),
-            fill,
+            fill: fill.unwrap_or_default(),
+            beyond,
             place,
         })
     }
@@ -303,74 +310,17 @@ fn extents(reader: &mut Reader<'_>, rank: u8, width: u8) -> Result<Vec<u64>> {
     Ok(extents)
 }
 
-/// The fill value, one element as in a decoded chunk; empty when it is zero bytes.
-fn fill(
-    file: &File,
-    header: &Header,
-    datatype: &Datatype,
-    form: Option<TextForm>,
-) -> Result<Vec<u8>> {
-    let stored = match header.body(file, kind::FILL)? {
-        Some(body) => new_fill(&body)?,
-        None => header
-            .body(file, kind::FILL_OLD)?
-            .map(|body| {
-                let mut reader = Reader::new(&body, "fill value");
-                let length = reader.u32()?;
-                value(&mut reader, length)
-            })
-            .transpose()?
-            .unwrap_or_default(),
-    };
-    if stored.iter().all(|byte| *byte == 0) {
-        return Ok(Vec::new());
-    }
-    let width = usize::try_from(datatype.size).unwrap_or(usize::MAX);
-    let mut cells = stored.chunks_exact(width.max(1));
-    let mut one = cells.next().unwrap_or_default().to_vec();
-    if one.is_empty() || !cells.remainder().is_empty() {
-        return Err(Error::Corrupt(format!(
-            "its fill value is damaged: it has {} bytes",
-            stored.len()
-        )));
-    }
-    if cells.any(|other| other != one) {
-        return Err(unsupported("a fill value that differs within an element"));
-    }
-    match form {
-        Some(TextForm::Heap) => return text(file, &one),
-        Some(TextForm::SpacePadded) => return Ok(Padding::Space.trim(&one).to_vec()),
-        None => {}
-    }
-    if let Class::Number {
-        big_endian: true, ..
-    } = datatype.class
-    {
-        one.reverse();
-    }
-    Ok(one)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn new_fill(body: &[u8]) -> Result<Vec<u8>> {
-    let mut reader = Reader::new(body, "fill value");
-    let defined = match reader.u8()? {
-        1 | 2 => {
-            reader.skip(2)?;
-            reader.u8()? != 0
-        }
-        3 => reader.u8()? & 0x20 != 0,
-        version => return Err(unsupported(&format!("fill value version {version}"))),
-    };
-    if !defined {
-        return Ok(Vec::new());
+    #[test]
+    fn pieces_are_whole_along_the_last_dimensions() {
+        assert_eq!(pieces(&[], 8), Vec::<u64>::new());
+        assert_eq!(pieces(&[0, 7], 8), [1, 7]);
+        assert_eq!(pieces(&[100, 100], 8), [100, 100]);
+        // 800,000 bytes: two pieces of half of it.
+        assert_eq!(pieces(&[9, 100_000], 8), [1, 50_000]);
+        assert_eq!(pieces(&[1000, 10, 1000], 4), [13, 10, 1000]);
     }
-    let length = reader.u32()?;
-    value(&mut reader, length)
-}
-
-fn value(reader: &mut Reader<'_>, length: u32) -> Result<Vec<u8>> {
-    // A length that is negative says that there is none.
-    let length = u32::try_from(length.cast_signed()).unwrap_or(0);
-    let length = usize::try_from(length).unwrap_or(usize::MAX);
-    reader.take(length).map(<[u8]>::to_vec)
 }

@@ -67,3 +67,29 @@ fn filter_name(id: u16) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn filters_become_steps_in_their_order() {
+        let body = [
+            2, 3, 2, 0, 0, 0, 1, 0, 8, 0, 0, 0, 1, 0, 0, 0, 1, 0, 4, 0, 0, 0, 3, 0, 0, 0, 0, 0,
+        ];
+        let steps = codecs(&body, 1).unwrap();
+        assert_eq!(steps, [Codec::Shuffle(8), Codec::Zlib, Codec::Fletcher32]);
+    }
+
+    #[test]
+    fn a_filter_without_codec_is_named() {
+        let lzf = [2, 1, 0, 125, 0, 0, 0, 0, 0, 0];
+        let Err(Error::Unsupported(text)) = codecs(&lzf, 1) else {
+            unreachable!()
+        };
+        assert_eq!(text, "filter 32000 (lzf) cannot be read");
+    }
+}

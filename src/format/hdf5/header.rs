@@ -311,7 +311,7 @@ impl SharedMessages {
         reader.skip(1)?;
         let address = reader.uint(file.offset_size)?;
         let count = usize::from(reader.u8()?);
-        let entry = 16 + 2 * file.offset_size;
+        let entry = 14 + 2 * file.offset_size;
         let table = file.read(address, 8 + count * entry)?;
         let mut reader = Reader::new(checked(&table, WHAT)?, WHAT);
         reader.signature(b"SMTB")?;
@@ -319,8 +319,7 @@ impl SharedMessages {
         for _ in 0..count {
             reader.skip(2)?;
             let kinds = reader.u16()?;
-            reader.skip(12)?;
-            reader.skip(file.offset_size)?;
+            reader.skip(10 + file.offset_size)?;
             if let Some(heap) = reader.address(file.offset_size)? {
                 heaps.push((kinds, heap));
             }

@@ -10,10 +10,11 @@ use parking_lot::Mutex;
 use crate::array::chunk::{ChunkAddress, ChunkGrid, ChunkIndex};
 use crate::codec::Codec;
 use crate::error::{Error, Result, Within};
+use crate::format::hdf5::contiguous::Contiguous;
 use crate::format::hdf5::dataset::{IndexKind, Place, Stored};
 use crate::format::hdf5::numbering::Numbering;
+use crate::format::hdf5::rewrite::Rewrite;
 use crate::format::hdf5::storage::File;
-use crate::format::hdf5::text::Texts;
 use crate::format::hdf5::{extensible_array, fixed_array, trees};
 
 /// Once this part of all chunks was asked for, the rest of a tree is read too.
@@ -54,7 +55,7 @@ struct Inner {
     plain_edges: Option<u32>,
     /// Bytes to swap in data that is delivered decoded.
     swap: Option<usize>,
-    texts: Option<Texts>,
+    rewrite: Option<Rewrite>,
     object: Arc<str>,
     /// All entries of a tree, sorted by number, once they have been read.
     table: OnceLock<Vec<Entry>>,
@@ -66,17 +67,8 @@ struct Inner {
 enum Source {
     Nothing,
     Compact(Bytes),
-    Contiguous {
-        address: u64,
-        grid: ChunkGrid,
-        width: u64,
-        /// Whether the last piece, which is padded, ends within the file.
-        inside: bool,
-    },
-    Chunked {
-        address: u64,
-        index: IndexKind,
-    },
+    Contiguous(Contiguous),
+    Chunked { address: u64, index: IndexKind },
 }
 
 impl Chunks {
@@ -101,17 +93,10 @@ impl Chunks {
         let shift = u32::from(swap.is_some());
         let (source, plain_edges) = match &stored.place {
             Place::Compact(bytes) => (Source::Compact(Bytes::from(bytes.clone())), false),
-            Place::Contiguous(Some(address)) => (
-                Source::Contiguous {
-                    address: *address,
-                    grid: grid.clone(),
-                    width,
-                    inside: file
-                        .absolute(*address)
-                        .is_ok_and(|start| ends_within(grid, width, start, file.length())),
-                },
-                false,
-            ),
+            Place::Contiguous(Some(address)) => {
+                let pieces = Contiguous::new(file, *address, grid.clone(), width);
+                (Source::Contiguous(pieces), false)
+            }
             Place::Chunked {
                 plain_edges,
                 index,
@@ -133,9 +118,7 @@ impl Chunks {
             most,
             bytes: grid.chunk_cells().saturating_mul(width),
         };
-        let texts = stored
-            .text
-            .map(|form| Texts::new(form, stored, grid.clone()));
+        let rewrite = Rewrite::new(stored, grid, &numbering.extent);
         let every = 1u32.checked_shl(u32::try_from(filters.len()).unwrap_or(32));
         Self(Arc::new(Inner {
             file: Arc::clone(file),
@@ -145,12 +128,19 @@ impl Chunks {
             shift,
             plain_edges: plain_edges.then(|| every.unwrap_or(0).wrapping_sub(1) & !shift),
             swap,
-            texts,
+            rewrite,
             object: "".into(),
             table: OnceLock::new(),
             loading: Mutex::new(()),
             asked: AtomicU64::new(0),
         }))
+    }
+}
+
+impl Chunks {
+    /// The value of cells that were never written, where it is not that of the dataset.
+    pub(super) fn fill(&self) -> Option<&[u8]> {
+        self.0.rewrite.as_ref()?.fill()
     }
 }
 
@@ -172,12 +162,12 @@ impl ChunkIndex for Chunks {
 impl Inner {
     /// Whether no byte has to be read to answer.
     fn is_at_hand(&self) -> bool {
-        if self.texts.is_some() {
+        if self.rewrite.is_some() {
             return false;
         }
         match &self.source {
             Source::Nothing | Source::Compact(_) => true,
-            Source::Contiguous { inside, .. } => *inside,
+            Source::Contiguous(pieces) => pieces.is_inside(),
             Source::Chunked { index, .. } => match index {
                 IndexKind::Single(_) | IndexKind::Implicit => true,
                 IndexKind::Tree1 | IndexKind::Tree2 => self.table.get().is_some(),
@@ -230,23 +220,24 @@ impl Inner {
                 let bytes = self.decoded(bytes.slice(..length));
                 vec![ChunkAddress::Inline(bytes); chunks.len()]
             }
-            Source::Contiguous {
-                address,
-                grid,
-                width,
-                ..
-            } => chunks
+            Source::Contiguous(pieces) => chunks
                 .iter()
-                .map(|number| self.piece(*address, grid, *width, *number))
+                .map(|number| {
+                    let piece = pieces.address(&self.file, &self.object, *number)?;
+                    Ok(match piece {
+                        ChunkAddress::Inline(bytes) => ChunkAddress::Inline(self.decoded(bytes)),
+                        piece => piece,
+                    })
+                })
                 .collect::<Result<_>>()?,
             Source::Chunked { address, index } => {
                 let spans = self.spans(*address, *index, chunks)?;
                 self.ranges(chunks, &spans)?
             }
         };
-        if let Some(texts) = &self.texts {
+        if let Some(rewrite) = &self.rewrite {
             for (number, address) in chunks.iter().zip(&mut addresses) {
-                texts.resolve(&self.file, *number, address)?;
+                rewrite.apply(&self.file, *number, address)?;
             }
         }
         Ok(addresses)
@@ -358,55 +349,6 @@ impl Inner {
         Ok(join(chunks, table))
     }
 
-    /// A piece of contiguous data.
-    fn piece(
-        &self,
-        address: u64,
-        grid: &ChunkGrid,
-        width: u64,
-        number: u64,
-    ) -> Result<ChunkAddress> {
-        let coord = grid.coord(number);
-        // C order: cells before the piece, and cells up to its end or that of its last whole dimension.
-        let mut first = 0u64;
-        let mut count = 1u64;
-        let outside = || Error::Corrupt("its data is outside the file".into());
-        for ((at, chunk), n) in coord.iter().zip(grid.chunk_shape()).zip(grid.shape()) {
-            let start = at * chunk;
-            first = first * n + start;
-            count *= (n - start).min(*chunk);
-        }
-        let start = first
-            .checked_mul(width)
-            .and_then(|offset| offset.checked_add(address))
-            .ok_or_else(outside)?;
-        let offset = self.file.absolute(start)?;
-        let whole = self.numbering.bytes;
-        let fits = |length: u64| {
-            offset
-                .checked_add(length)
-                .is_some_and(|end| end <= self.file.length())
-        };
-        if fits(whole) {
-            return Ok(ChunkAddress::Range {
-                object: Arc::clone(&self.object),
-                offset,
-                length: whole,
-                skipped: 0,
-            });
-        }
-        // The last piece would reach beyond the end of the file: what is missing is beyond the array too.
-        let used = count.saturating_mul(width);
-        if !fits(used) {
-            return Err(outside());
-        }
-        let sizes = usize::try_from(used).and_then(|used| Ok((used, usize::try_from(whole)?)));
-        let (used, whole) = sizes.map_err(|_| outside())?;
-        let mut bytes = self.file.read_absolute(offset, used)?.to_vec();
-        bytes.resize(whole, 0);
-        Ok(ChunkAddress::Inline(self.decoded(bytes.into())))
-    }
-
     /// Data that is delivered decoded, in native byte order.
     fn decoded(&self, bytes: Bytes) -> Bytes {
         match self.swap {
@@ -420,22 +362,6 @@ impl Inner {
             }
         }
     }
-}
-
-/// Whether all pieces of contiguous data that begins at `start`, padded to full size, end within `length` bytes.
-fn ends_within(grid: &ChunkGrid, width: u64, start: u64, length: u64) -> bool {
-    let mut cells = 0u64;
-    for ((count, chunk), n) in grid
-        .counts()
-        .iter()
-        .zip(grid.chunk_shape())
-        .zip(grid.shape())
-    {
-        let last = count.saturating_sub(1).saturating_mul(*chunk);
-        cells = cells.saturating_mul(*n).saturating_add(last);
-    }
-    let cells = cells.saturating_add(grid.chunk_cells());
-    cells.saturating_mul(width).saturating_add(start) <= length
 }
 
 /// The spans of `chunks` among `entries`; both are sorted by number.

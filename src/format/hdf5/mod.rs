@@ -2,8 +2,10 @@
 
 mod attributes;
 mod bytes;
+mod contiguous;
 mod dataset;
 mod extensible_array;
+mod fill;
 mod filters;
 mod fixed_array;
 mod header;
@@ -11,8 +13,10 @@ mod index;
 mod links;
 mod netcdf4;
 mod numbering;
+mod rewrite;
 mod storage;
-mod text;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod trees;
 mod types;
@@ -21,7 +25,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::array::chunk::{ChunkIndex, ElementOrder};
+use crate::array::chunk::ElementOrder;
 use crate::array::{Dataset, Dimension, Group, Layout, Unreadable, Variable};
 use crate::error::{Error, Result, Within};
 use crate::format::Format;
@@ -173,14 +177,14 @@ impl Parts<'_> {
         };
         let dimensions = &self.dimensions.all;
         let grid = stored.grid(netcdf4::shape(dimensions, of, dataset))?;
-        let index: Arc<dyn ChunkIndex> = Arc::new(Chunks::new(
+        let index = Chunks::new(
             self.file,
             format!("variable {path} of {}", self.location),
             stored,
             &grid,
             dataset.shape.clone(),
             dataset.most.clone(),
-        ));
+        );
         let names = of.iter().filter_map(|at| dimensions.get(*at));
         Ok(Variable {
             name: netcdf4::variable_name(dataset).to_owned(),
@@ -192,9 +196,9 @@ impl Parts<'_> {
                 grid,
                 order: ElementOrder::C,
                 pipeline: stored.pipeline.clone(),
-                fill: stored.fill.clone(),
+                fill: index.fill().unwrap_or(&stored.fill).to_vec(),
             }),
-            index,
+            index: Arc::new(index),
         })
     }
 }

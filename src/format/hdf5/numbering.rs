@@ -122,3 +122,46 @@ impl Numbering {
             .any(|((at, chunk), extent)| (at + 1).saturating_mul(*chunk) > *extent)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    /// 3 × 4 chunks, the second dimension can grow.
+    fn numbering() -> Numbering {
+        Numbering {
+            chunk: vec![2, 5],
+            counts: vec![3, 4],
+            extent: vec![5, 20],
+            most: vec![Some(9), None],
+            bytes: 10,
+        }
+    }
+
+    #[test]
+    fn keys_beyond_the_grid_stand_for_the_next_chunk_within() {
+        let first = |coord: [u64; 2]| numbering().first_from(coord.into_iter());
+        assert_eq!(first([1, 2]), 6);
+        assert_eq!(first([1, 4]), 8);
+        assert_eq!(first([2, 9]), 12);
+        assert_eq!(first([3, 0]), 12);
+        assert_eq!(first([u64::MAX, u64::MAX]), 12);
+    }
+
+    #[test]
+    fn arrays_of_chunks_count_along_the_growing_dimension_last() {
+        // 5 chunks along the first dimension at most: chunk (1, 2) is element 2 · 5 + 1.
+        let elements = numbering().elements(&[6, 0], Some(1)).unwrap();
+        assert_eq!(elements, [(0, 1), (11, 0)]);
+        assert!(numbering().elements(&[6], None).is_err());
+    }
+
+    #[test]
+    fn chunks_at_the_upper_edge_are_partial() {
+        let coord = &mut Vec::new();
+        assert!(!numbering().is_partial(7, coord));
+        assert!(numbering().is_partial(8, coord));
+    }
+}

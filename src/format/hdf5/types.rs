@@ -286,3 +286,57 @@ impl Dataspace {
             .ok_or_else(|| Error::Corrupt("the dataspace is damaged: it is too large".into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn text_ends_where_its_padding_begins() {
+        assert_eq!(Padding::NullTerminated.trim(b"ab\0c\0"), b"ab");
+        assert_eq!(Padding::Null.trim(b"ab\0c\0"), b"ab\0c");
+        assert_eq!(Padding::Space.trim(b"a b  "), b"a b");
+        assert_eq!(Padding::Space.trim(b"   "), b"");
+    }
+
+    #[test]
+    fn only_numbers_that_fill_their_bytes_are_numbers() {
+        let integer = |precision: u8| [0x10, 9, 0, 0, 4, 0, 0, 0, 0, 0, precision, 0];
+        let whole = Datatype::parse(&integer(32)).unwrap();
+        let number = Class::Number {
+            element: ElementType::Int32,
+            big_endian: true,
+        };
+        assert_eq!(whole.class, number);
+        let part = Datatype::parse(&integer(20)).unwrap();
+        assert!(matches!(part.class, Class::Other(_)));
+    }
+
+    #[test]
+    fn only_ieee_floats_are_floats() {
+        let float = |bias: u8| {
+            [
+                0x11, 0x20, 31, 0, 4, 0, 0, 0, 0, 0, 32, 0, 23, 8, 0, 23, bias, 0, 0, 0,
+            ]
+        };
+        let ieee = Datatype::parse(&float(127)).unwrap();
+        let number = Class::Number {
+            element: ElementType::Float32,
+            big_endian: false,
+        };
+        assert_eq!(ieee.class, number);
+        let other = Datatype::parse(&float(126)).unwrap();
+        assert!(matches!(other.class, Class::Other(_)));
+    }
+
+    #[test]
+    fn nesting_without_end_is_damage() {
+        let array = [0x3a, 0, 0, 0, 4, 0, 0, 0, 1, 1, 0, 0, 0];
+        assert!(matches!(
+            Datatype::parse(&array.repeat(100)),
+            Err(Error::Corrupt(_))
+        ));
+    }
+}
