@@ -259,7 +259,10 @@ pub fn sentence(error: &DataFusionError) -> String {
         DataFusionError::NotImplemented(text) => format!("not implemented: {text}"),
         DataFusionError::IoError(error) => error.to_string(),
         DataFusionError::SchemaError(error, _) => error.to_string(),
-        DataFusionError::SQL(error, _) => error.to_string(),
+        DataFusionError::SQL(error, _) => {
+            let text = error.to_string();
+            format!("syntax error: {}", text.trim_start_matches("sql parser error: "))
+        }
         other => other.strip_backtrace(),
     };
     let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default();

@@ -111,7 +111,7 @@ def ocean():
             sst,
             {"units": "degC", "standard_name": "sea_surface_temperature", "coordinates": "nav_lon nav_lat"},
             fill=fill,
-            chunks=(4, 10, 15),
+            chunks=(12, 5, 6),
         ),
     }
     return Data(variables, {"Conventions": "CF-1.11", "title": "a made-up ocean, monthly"})

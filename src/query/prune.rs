@@ -304,13 +304,18 @@ impl Pruned {
             .filter_map(|axis| self.selection.dims.get(*axis))
             .map(|dim| usize::try_from(dim.count()).unwrap_or(usize::MAX))
             .collect();
-        let plane = Plane {
-            axes,
-            counts,
-            mask: mask.clone(),
-        };
+        // Masks over the same dimensions are one.
+        let mut mask = mask.clone();
+        self.planes.retain(|earlier| {
+            let same = earlier.axes == axes && earlier.mask.len() == mask.len();
+            if same {
+                mask = &mask & &earlier.mask;
+            }
+            !same
+        });
+        let plane = Plane { axes, counts, mask };
         if plane.axes.is_empty() {
-            if !mask.value(0) {
+            if !plane.mask.value(0) {
                 for dim in &mut self.selection.dims {
                     *dim = IndexSet::default();
                 }

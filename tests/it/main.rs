@@ -6,7 +6,11 @@
     reason = "a failed unwrap is a failed test"
 )]
 
+mod cli;
 mod common;
+mod contract;
 mod corpus;
 mod floors;
 mod formats;
+mod pushdown;
+mod sql_examples;

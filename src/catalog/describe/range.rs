@@ -138,8 +138,10 @@ fn uniform(differences: &[f64]) -> Option<f64> {
 
 /// A step with as many digits as are meant: rounding of the coordinate is not shown.
 fn number(step: f64) -> String {
-    let rounded: f64 = format!("{step:.4e}").parse().unwrap_or(step);
-    rounded.to_string()
+    let rounded = (0..9)
+        .filter_map(|digits| format!("{step:.digits$e}").parse::<f64>().ok())
+        .find(|rounded| (rounded - step).abs() <= 1e-6 * step.abs());
+    rounded.unwrap_or(step).to_string()
 }
 
 fn time_step(variable: &Variable, time: &TimeUnits, counts: &[f64]) -> Option<String> {
@@ -241,7 +243,7 @@ mod tests {
         let steps = |values: &[f64]| uniform(&differences(values)?).map(number);
         assert_eq!(steps(&[90.0, 87.5, 85.0]).unwrap(), "-2.5");
         let twelfths: Vec<f64> = (0..9u8).map(|i| f64::from(f32::from(i) / 12.0)).collect();
-        assert_eq!(steps(&twelfths).unwrap(), "0.083333");
+        assert_eq!(steps(&twelfths).unwrap(), "0.0833333");
         assert_eq!(steps(&[1.0, 2.0, 4.0]), None);
         assert_eq!(steps(&[1.0]), None);
         assert_eq!(steps(&[1.0, 1.0]), None);

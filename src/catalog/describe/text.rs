@@ -9,6 +9,9 @@ use super::{Description, DimensionDescription, GroupDescription, VariableDescrip
 /// Attributes of a dataset that are shown; the others are counted.
 const SHOWN: &[&str] = &["title", "institution", "source", "Conventions"];
 
+/// The attribute that is shown with the units, because it tells what they mean.
+const CALENDAR: &str = "calendar";
+
 /// Characters of a text of the file that are shown.
 const LONGEST: usize = 100;
 
@@ -94,9 +97,7 @@ fn print_group(f: &mut Formatter<'_>, group: &GroupDescription) -> Result {
             if role != "coordinate" {
                 rows.note(storage(variable));
             }
-            if !variable.encoding.is_empty() {
-                rows.note(encoding(variable));
-            }
+            rows.note(encoding(variable));
             if let Some(problem) = &variable.problem {
                 rows.note(format!("cannot be decoded: {}", line(problem)));
             }
@@ -168,10 +169,14 @@ fn variable_row(variable: &VariableDescription) -> [String; 4] {
             false => write!(about, " [{standard}]"),
         };
     }
+    let mut units = variable.units.as_deref().map(short).unwrap_or_default();
+    if let Some((_, calendar)) = variable.encoding.iter().find(|(name, _)| name == CALENDAR) {
+        let _ = write!(units, ", {}", short(&plain(calendar)));
+    }
     [
         format!("{}({})", line(name), dimensions.join(", ")),
         data_type,
-        variable.units.as_deref().map(short).unwrap_or_default(),
+        units,
         about,
     ]
 }
@@ -195,12 +200,12 @@ fn storage(variable: &VariableDescription) -> String {
             n => format!("{} of {}", count(n, "chunk"), product(&variable.chunks)),
         });
     }
-    if !variable.codecs.is_empty() {
-        parts.push(line(&variable.codecs));
-    }
-    match variable.decoded_bytes {
-        Some(bytes) => parts.push(format!("{} decoded", size(bytes))),
-        None => {}
+    parts.push(match variable.codecs.as_str() {
+        "" | "none" => "uncompressed".to_owned(),
+        codecs => line(codecs),
+    });
+    if let Some(bytes) = variable.decoded_bytes {
+        parts.push(format!("{} decoded", size(bytes)));
     }
     parts.join(", ")
 }
@@ -209,6 +214,7 @@ fn encoding(variable: &VariableDescription) -> String {
     let parts: Vec<String> = variable
         .encoding
         .iter()
+        .filter(|(name, _)| name != CALENDAR)
         .map(|(name, value)| format!("{} {}", line(name), short(&plain(value))))
         .collect();
     parts.join(", ")

@@ -1,0 +1,375 @@
+//! The command line: what can be said, and what it comes to once checked.
+
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use hyperslab::session::SessionOptions;
+
+const EXAMPLES: &str = "\
+Examples:
+  hyperslab -c \"SELECT time, avg(tas) FROM 'tas.nc' WHERE lat > 60 GROUP BY time ORDER BY time\"
+  hyperslab -o warm.parquet -c \"SELECT * FROM 'sst.zarr' WHERE sst > 28\"
+  hyperslab info tas.nc
+
+Without -c and -f, statements are read from standard input. The exit code is 0 when all statements were run, 1 when one
+failed, and 2 when the command line is wrong. Arrow is the IPC stream format on standard output, and the IPC file format
+in a file.";
+
+/// What is to be done, checked as far as it can be without opening anything.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// Run statements.
+    Query(Query),
+    /// Describe datasets.
+    Info(Info),
+}
+
+/// Statements, and how they are to be run.
+#[derive(Debug)]
+pub(crate) struct Query {
+    /// Where statements come from, in the order of the command line; none is standard input.
+    pub(crate) sources: Vec<Source>,
+    /// How results are written.
+    pub(crate) format: Format,
+    /// The file for the result instead of standard output.
+    pub(crate) output: Option<PathBuf>,
+    /// Rows shown of a table; `None` is all.
+    pub(crate) max_rows: Option<usize>,
+    /// Limits of the session.
+    pub(crate) session: SessionOptions,
+    /// Settings, as with `SET key = value`.
+    pub(crate) settings: Vec<Pair>,
+    /// Names of datasets and their locations.
+    pub(crate) names: Vec<Pair>,
+    /// Whether the time that each statement took is told.
+    pub(crate) timing: bool,
+    /// Whether the first failure is the last.
+    pub(crate) bail: bool,
+}
+
+/// Datasets to describe.
+#[derive(Debug)]
+pub(crate) struct Info {
+    /// Where they are.
+    pub(crate) paths: Vec<String>,
+    /// How to describe them.
+    pub(crate) format: InfoFormat,
+}
+
+/// Where statements come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// The text itself.
+    Text(String),
+    /// A file.
+    File(PathBuf),
+}
+
+/// `key=value`.
+#[derive(Clone, Debug)]
+pub(crate) struct Pair {
+    /// What is before the first `=`.
+    pub(crate) key: String,
+    /// What is after it.
+    pub(crate) value: String,
+}
+
+/// How a result is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people: the first rows, aligned.
+    Table,
+    /// Comma-separated values with a header; NULL is empty.
+    Csv,
+    /// One array of objects.
+    Json,
+    /// One object a line.
+    Ndjson,
+    /// Arrow IPC: a stream on standard output, the file format in a file.
+    Arrow,
+    /// Parquet.
+    Parquet,
+}
+
+/// How a dataset is described.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InfoFormat {
+    /// For people.
+    Text,
+    /// One object a dataset, for programs.
+    Json,
+}
+
+/// SQL over chunked scientific arrays: netCDF-4, HDF5, Zarr and Blosc2.
+#[derive(Debug, Parser)]
+#[command(name = "hyperslab", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    query: QueryArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show what is in datasets: dimensions, variables, and the tables they make.
+    Info {
+        /// Paths or URLs of datasets.
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<String>,
+        /// How to show it.
+        #[arg(long, value_enum, default_value = "text")]
+        format: InfoFormat,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct QueryArgs {
+    /// Run these statements, separated by `;` (repeatable).
+    #[arg(short = 'c', long = "command", value_name = "SQL")]
+    commands: Vec<String>,
+    /// Run the statements of this file (repeatable).
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// How results are written; without it the extension of --output decides, or it is a table.
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Write the result to this file, which appears when it is complete.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Rows shown of a table; 0 shows all.
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    max_rows: usize,
+    /// Most memory that statements may hold, like 512MiB or 2GiB.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory_limit: Option<usize>,
+    /// Threads that work at the same time; one a core without it.
+    #[arg(long, value_name = "N", value_parser = threads)]
+    threads: Option<usize>,
+    /// Change a setting, like hyperslab.nan_as_null=false (repeatable).
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<Pair>,
+    /// Give a dataset a name to be used in FROM (repeatable).
+    #[arg(long = "register", value_name = "NAME=LOCATION", value_parser = pair)]
+    names: Vec<Pair>,
+    /// Tell on standard error how long each statement took.
+    #[arg(long)]
+    timing: bool,
+    /// Stop at the first statement that fails.
+    #[arg(long)]
+    bail: bool,
+}
+
+/// What the command line of this process asks for. One that is wrong ends the process with exit code 2, after saying
+/// what is wrong; `--help` and `--version` end it with 0.
+pub(crate) fn task() -> Task {
+    checked(&Args::command().get_matches()).unwrap_or_else(|error| error.exit())
+}
+
+fn checked(matches: &ArgMatches) -> Result<Task, clap::Error> {
+    let args = Args::from_arg_matches(matches)?;
+    if let Some(Command::Info { paths, format }) = args.command {
+        return Ok(Task::Info(Info { paths, format }));
+    }
+    let query = args.query;
+    let format = match (query.format, &query.output) {
+        (Some(format), _) => format,
+        (None, Some(path)) => of_extension(path).ok_or_else(|| {
+            Args::command().error(
+                ErrorKind::ValueValidation,
+                format!(
+                    "the format of {} is not told by its extension (.csv .json .ndjson .jsonl .arrow .feather .parquet); \
+                     say it with --format",
+                    path.display()
+                ),
+            )
+        })?,
+        (None, None) => Format::Table,
+    };
+    Ok(Task::Query(Query {
+        sources: sources(matches, query.commands, query.files),
+        format,
+        output: query.output,
+        max_rows: (query.max_rows > 0).then_some(query.max_rows),
+        session: SessionOptions {
+            memory_limit: query.memory_limit,
+            threads: query.threads,
+        },
+        settings: query.settings,
+        names: query.names,
+        timing: query.timing,
+        bail: query.bail,
+    }))
+}
+
+/// `-c` and `-f` in the order in which they were given.
+fn sources(matches: &ArgMatches, commands: Vec<String>, files: Vec<PathBuf>) -> Vec<Source> {
+    let places = |id| matches.indices_of(id).into_iter().flatten();
+    let texts = places("commands").zip(commands.into_iter().map(Source::Text));
+    let files = places("files").zip(files.into_iter().map(Source::File));
+    let mut sources: Vec<(usize, Source)> = texts.chain(files).collect();
+    sources.sort_by_key(|(place, _)| *place);
+    sources.into_iter().map(|(_, source)| source).collect()
+}
+
+fn of_extension(path: &Path) -> Option<Format> {
+    let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+    match extension.as_str() {
+        "csv" => Some(Format::Csv),
+        "json" => Some(Format::Json),
+        "ndjson" | "jsonl" => Some(Format::Ndjson),
+        "arrow" | "feather" => Some(Format::Arrow),
+        "parquet" => Some(Format::Parquet),
+        _ => None,
+    }
+}
+
+fn pair(text: &str) -> Result<Pair, String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() && !value.is_empty() => Ok(Pair {
+            key: key.trim().to_owned(),
+            value: value.to_owned(),
+        }),
+        _ => Err("it has to be of the form NAME=VALUE".to_owned()),
+    }
+}
+
+/// A pair whose key may stand in a `SET` statement as it is.
+fn setting(text: &str) -> Result<Pair, String> {
+    let pair = pair(text)?;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+    if pair.key.chars().all(is_plain) {
+        Ok(pair)
+    } else {
+        Err(format!("{} is not the name of a setting", pair.key))
+    }
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("it has to be a number of at least 1".to_owned()),
+        Ok(threads) => Ok(threads),
+    }
+}
+
+/// Bytes of `2GiB`, `512 MB`, `64k` or `1000000`; a unit without `B` or with `iB` counts in powers of 1024.
+fn size(text: &str) -> Result<usize, String> {
+    let wrong = || "it has to be a size like 512MiB, 2GiB or 1500000000".to_owned();
+    let text = text.trim();
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(digits).ok_or_else(wrong)?;
+    let unit = unit.trim().to_ascii_lowercase();
+    let bytes: u64 = match unit.as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return Err(wrong()),
+    };
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    let whole: u64 = whole.parse().map_err(|_| wrong())?;
+    let mut size = whole.checked_mul(bytes).ok_or_else(wrong)?;
+    let mut unit = bytes;
+    for digit in part.chars() {
+        unit /= 10;
+        size += u64::from(digit.to_digit(10).ok_or_else(wrong)?) * unit;
+    }
+    match usize::try_from(size) {
+        Ok(0) | Err(_) => Err(wrong()),
+        Ok(size) => Ok(size),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use super::*;
+
+    fn query(args: &[&str]) -> Result<Query, clap::Error> {
+        let args = ["hyperslab"].iter().chain(args);
+        match checked(&Args::command().try_get_matches_from(args)?)? {
+            Task::Query(query) => Ok(query),
+            Task::Info(_) => panic!("not a query"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn statements_keep_the_order_of_the_command_line() {
+        let query = query(&["-c", "a", "-f", "b", "-c", "c", "--bail"]).unwrap();
+        let sources: Vec<String> = query
+            .sources
+            .into_iter()
+            .map(|source| match source {
+                Source::Text(text) => text,
+                Source::File(path) => path.display().to_string(),
+            })
+            .collect();
+        assert_eq!(sources, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn the_extension_tells_the_format_unless_it_is_given() {
+        for (args, format) in [
+            (&["-o", "a.CSV"][..], Format::Csv),
+            (&["-o", "a.feather"], Format::Arrow),
+            (&["-o", "a.csv", "--format", "json"], Format::Json),
+            (&["-o", "a", "--format", "parquet"], Format::Parquet),
+            (&[], Format::Table),
+        ] {
+            assert_eq!(query(args).unwrap().format, format, "{args:?}");
+        }
+        assert_eq!(query(&["-o", "a.xyz"]).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, bytes) in [
+            ("2GiB", 2 << 30),
+            ("1.5 k", 1536),
+            ("10MB", 10_000_000),
+            ("7", 7),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "GiB",
+            "-1",
+            "0",
+            "1.2.3k",
+            "2 apples",
+            "99999999999TiB",
+            "é",
+        ] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn pairs_need_both_sides() {
+        assert!(query(&["--register", "name"]).is_err());
+        assert!(query(&["--set", "a b=1"]).is_err());
+        assert!(query(&["--threads", "0"]).is_err());
+        let query = query(&["--set", "a.b=c=d"]).unwrap();
+        let settings: Vec<(&str, &str)> = query
+            .settings
+            .iter()
+            .map(|pair| (pair.key.as_str(), pair.value.as_str()))
+            .collect();
+        assert_eq!(settings, [("a.b", "c=d")]);
+    }
+}
