@@ -7,13 +7,14 @@ pub mod provider;
 pub mod tables;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::SystemTime;
 
 use datafusion::execution::SessionState;
 use parking_lot::{Mutex, RwLock};
 
 use crate::array::{Dataset, Group, Variable};
+use crate::catalog::tables::TableParts;
 use crate::cf::join_chars;
 use crate::cf::roles::{self, Role};
 use crate::error::{Error, Result, Within};
@@ -40,6 +41,8 @@ pub struct Opened {
     pub store: Store,
     /// The metadata.
     pub dataset: Dataset,
+    /// Its tables, once they have been asked for.
+    tables: OnceLock<Vec<TableParts>>,
 }
 
 /// Opens datasets, and keeps the metadata of those that are one object until the object changes.
@@ -158,7 +161,11 @@ async fn open(store: Store, kind: Kind, format: Option<&str>) -> Result<Opened> 
         }
         let mut dataset = candidate.open(&store).await.within(|| &location)?;
         interpret(&mut dataset.root);
-        return Ok(Opened { store, dataset });
+        return Ok(Opened {
+            store,
+            dataset,
+            tables: OnceLock::new(),
+        });
     }
     let known: Vec<&str> = FORMATS.iter().map(|format| format.name()).collect();
     Err(Error::Unsupported(format!(

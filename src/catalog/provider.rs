@@ -166,8 +166,8 @@ impl SchemaProvider for DatasetSchema {
     fn table_names(&self) -> Vec<String> {
         match open_blocking(&self.catalog, &self.location) {
             Ok(opened) => tables::tables(&opened)
-                .into_iter()
-                .map(|table| table.name)
+                .iter()
+                .map(|table| table.name.clone())
                 .collect(),
             // A dataset that cannot be opened has no tables to list; asking for one tells why.
             Err(_) => Vec::new(),

@@ -53,7 +53,11 @@ impl TableParts {
 /// All tables of a dataset: those of dimension tuples first, then those of single variables; each group after the one
 /// that encloses it.
 #[must_use]
-pub fn tables(opened: &Opened) -> Vec<TableParts> {
+pub fn tables(opened: &Opened) -> &[TableParts] {
+    opened.tables.get_or_init(|| find_tables(opened))
+}
+
+fn find_tables(opened: &Opened) -> Vec<TableParts> {
     let roles = roles::roles(&opened.dataset.root);
     let mut scopes: Vec<Scope> = Vec::new();
     collect_scopes(&roles, &opened.dataset.root, &HashMap::new(), &mut scopes);
@@ -259,14 +263,16 @@ fn nothing_readable(opened: &Opened) -> Error {
 /// A group with what is visible in it.
 struct Scope<'a> {
     group: &'a Group,
-    /// Variables of the group with their roles; characters joined to words.
+    /// Variables of the group with their roles.
     own: Vec<(Arc<Variable>, Role)>,
+    /// The roles of all variables of the dataset, by path.
+    roles: &'a HashMap<String, Role>,
     /// Coordinate variables of this and the enclosing groups, by name; inner ones hide outer ones.
     coordinates: HashMap<String, Arc<Variable>>,
 }
 
 fn collect_scopes<'a>(
-    roles: &HashMap<String, Role>,
+    roles: &'a HashMap<String, Role>,
     group: &'a Group,
     enclosing: &HashMap<String, Arc<Variable>>,
     scopes: &mut Vec<Scope<'a>>,
@@ -281,6 +287,7 @@ fn collect_scopes<'a>(
     scopes.push(Scope {
         group,
         own,
+        roles,
         coordinates: coordinates.clone(),
     });
     for child in &group.groups {
@@ -424,10 +431,7 @@ impl Scope<'_> {
     }
 
     fn role(&self, variable: &Arc<Variable>) -> &Role {
-        self.own
-            .iter()
-            .find(|(other, _)| other.name == variable.name)
-            .map_or(&Role::Data, |(_, role)| role)
+        self.roles.get(&variable.path).unwrap_or(&Role::Data)
     }
 
     fn with_role(&self, has: impl Fn(&Role) -> bool) -> Vec<&Arc<Variable>> {
