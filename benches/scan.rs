@@ -45,7 +45,10 @@ async fn scan(cube: &Path) {
         ("SELECT *", format!("SELECT * FROM '{}'", cube.display())),
         (
             "SELECT * of a slice",
-            format!("SELECT * FROM '{}' WHERE lat >= 48 AND lat < 144", cube.display()),
+            format!(
+                "SELECT * FROM '{}' WHERE lat >= 48 AND lat < 144",
+                cube.display()
+            ),
         ),
         ("SELECT v", format!("SELECT v FROM '{}'", cube.display())),
     ] {
@@ -104,13 +107,23 @@ fn write_array(folder: &Path, shape: &[usize], chunks: &[usize], kind: &str, dim
     );
     fs::write(folder.join(".zarray"), metadata).unwrap();
     if let Some(dims) = dims {
-        fs::write(folder.join(".zattrs"), format!(r#"{{"_ARRAY_DIMENSIONS":{dims}}}"#)).unwrap();
+        fs::write(
+            folder.join(".zattrs"),
+            format!(r#"{{"_ARRAY_DIMENSIONS":{dims}}}"#),
+        )
+        .unwrap();
     }
 }
 
 fn write_cube(folder: &Path) {
     let [days, lats, lons] = SHAPE;
-    write_array(&folder.join("v"), &SHAPE, &[1, lats, lons], "<f4", Some(r#"["time","lat","lon"]"#));
+    write_array(
+        &folder.join("v"),
+        &SHAPE,
+        &[1, lats, lons],
+        "<f4",
+        Some(r#"["time","lat","lon"]"#),
+    );
     for day in 0..days {
         let bytes: Vec<u8> = (0..lats * lons)
             .flat_map(|cell| ((day + cell % 100) as f32 + 1.0).to_le_bytes())
@@ -120,7 +133,9 @@ fn write_cube(folder: &Path) {
     for (name, length) in [("time", days), ("lat", lats), ("lon", lons)] {
         let dims = format!(r#"["{name}"]"#);
         write_array(&folder.join(name), &[length], &[length], "<f8", Some(&dims));
-        let bytes: Vec<u8> = (0..length).flat_map(|index| (index as f64).to_le_bytes()).collect();
+        let bytes: Vec<u8> = (0..length)
+            .flat_map(|index| (index as f64).to_le_bytes())
+            .collect();
         fs::write(folder.join(format!("{name}/0")), bytes).unwrap();
     }
     fs::write(folder.join(".zgroup"), r#"{"zarr_format":2}"#).unwrap();

@@ -191,7 +191,8 @@ pub fn install(context: &SessionContext) -> Result<Arc<Catalog>> {
     let names = context.catalog_names();
     for name in names {
         if let Some(inner) = context.catalog(&name) {
-            let with_datasets = DatasetCatalog::new(inner, Arc::clone(&catalog), Arc::clone(&files) as _);
+            let with_datasets =
+                DatasetCatalog::new(inner, Arc::clone(&catalog), Arc::clone(&files) as _);
             context.register_catalog(name, Arc::new(with_datasets));
         }
     }
@@ -239,7 +240,9 @@ fn missing_column(error: &DataFusionError) -> Option<String> {
 #[must_use]
 pub fn sentence(error: &DataFusionError) -> String {
     let text = match error {
-        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => sentence(inner),
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
+            sentence(inner)
+        }
         DataFusionError::Shared(inner) => sentence(inner),
         DataFusionError::External(inner) => outer_sentence(inner.as_ref()),
         DataFusionError::ArrowError(inner, _) => match inner.as_ref() {
@@ -261,11 +264,17 @@ pub fn sentence(error: &DataFusionError) -> String {
         DataFusionError::SchemaError(error, _) => error.to_string(),
         DataFusionError::SQL(error, _) => {
             let text = error.to_string();
-            format!("syntax error: {}", text.trim_start_matches("sql parser error: "))
+            format!(
+                "syntax error: {}",
+                text.trim_start_matches("sql parser error: ")
+            )
         }
         other => other.strip_backtrace(),
     };
-    let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default();
+    let text = text
+        .split(DataFusionError::BACK_TRACE_SEP)
+        .next()
+        .unwrap_or_default();
     // Layers that turned an error into text left their names in it.
     let mut text = text.trim();
     while let Some(rest) = LAYERS.iter().find_map(|layer| text.strip_prefix(layer)) {

@@ -316,7 +316,10 @@ mod tests {
     /// The chunk at (2, 2) of a grid of 4×6 chunks; rows 5..11 and columns 12, 13, 16 of the array are selected.
     fn crop() -> Crop {
         let rows = runs_by_chunk(&IndexSet::range(5..11), 4);
-        let columns = runs_by_chunk(&IndexSet::from_mask(12, [true, true, false, false, true]), 6);
+        let columns = runs_by_chunk(
+            &IndexSet::from_mask(12, [true, true, false, false, true]),
+            6,
+        );
         assert_eq!((rows[1].0, columns[0].0), (2, 2));
         Crop(vec![rows[1].1.clone(), columns[0].1.clone()])
     }
@@ -324,8 +327,22 @@ mod tests {
     #[test]
     fn a_block_takes_its_part_of_the_crop() {
         let block = crop().within(&[2..4, 3..6]).unwrap();
-        assert_eq!(block.0[0], [Run { from: 0, to: 5, length: 1 }]);
-        assert_eq!(block.0[1], [Run { from: 1, to: 2, length: 1 }]);
+        assert_eq!(
+            block.0[0],
+            [Run {
+                from: 0,
+                to: 5,
+                length: 1
+            }]
+        );
+        assert_eq!(
+            block.0[1],
+            [Run {
+                from: 1,
+                to: 2,
+                length: 1
+            }]
+        );
         assert!(crop().within(&[0..4, 2..4]).is_none());
         assert_eq!(block.span(&[3, 1]), 1..2);
         assert_eq!(crop().span(&[6, 1]), 0..17);

@@ -237,7 +237,11 @@ fn info(opened: &Opened) -> Result<RecordBatch> {
     let mut texts = columns
         .into_iter()
         .map(|column| -> ArrayRef { Arc::new(StringArray::from(column)) });
-    let mut next = || texts.next().unwrap_or_else(|| Arc::new(StringArray::from(Vec::<&str>::new())));
+    let mut next = || {
+        texts
+            .next()
+            .unwrap_or_else(|| Arc::new(StringArray::from(Vec::<&str>::new())))
+    };
     batch(vec![
         ("variable", next()),
         ("group", next()),
@@ -329,7 +333,12 @@ fn chunks(opened: &Opened, name: &str) -> Result<RecordBatch> {
                 offset,
                 length,
                 ..
-            } => ("range", Some(object), Some(signed(offset)), Some(signed(length))),
+            } => (
+                "range",
+                Some(object),
+                Some(signed(offset)),
+                Some(signed(length)),
+            ),
             ChunkAddress::Object(object) => ("object", Some(object), None, None),
         };
         kinds.push(kind);

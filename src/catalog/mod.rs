@@ -77,7 +77,8 @@ impl Catalog {
         let store = Store::open(location)?;
         let kind = store.kind().await?;
         let validator = validator(location, kind);
-        if let (Some(validator), Some((kept, opened))) = (&validator, self.kept.lock().get(location))
+        if let (Some(validator), Some((kept, opened))) =
+            (&validator, self.kept.lock().get(location))
             && validator == kept
             && format.is_none()
         {

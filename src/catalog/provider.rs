@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use datafusion::catalog::UrlTableFactory;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::common::Result;
 use datafusion::datasource::TableType;
 use datafusion::error::DataFusionError;
-use datafusion::catalog::UrlTableFactory;
 
 use crate::catalog::{Catalog, Opened, tables};
 use crate::error::Error;
@@ -175,7 +175,11 @@ impl SchemaProvider for DatasetSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let opened = self.catalog.open(&self.location).await.map_err(engine_error)?;
+        let opened = self
+            .catalog
+            .open(&self.location)
+            .await
+            .map_err(engine_error)?;
         let parts = tables::table(&opened, name).map_err(engine_error)?;
         provider(&self.catalog, &opened, &parts).await.map(Some)
     }

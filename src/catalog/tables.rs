@@ -114,7 +114,11 @@ pub fn table(opened: &Opened, name: &str) -> Result<TableParts> {
     if all.is_empty() {
         return Err(nothing_readable(opened));
     }
-    let names: Vec<&str> = all.iter().take(40).map(|table| table.name.as_str()).collect();
+    let names: Vec<&str> = all
+        .iter()
+        .take(40)
+        .map(|table| table.name.as_str())
+        .collect();
     let more = if all.len() > names.len() { ", …" } else { "" };
     Err(Error::NotFound(format!(
         "{} has no table or variable '{name}'; it has {}{more}",
@@ -260,6 +264,9 @@ fn nothing_readable(opened: &Opened) -> Error {
     ))
 }
 
+/// Name and length of each dimension, slowest first.
+type Dimensions = Vec<(String, u64)>;
+
 /// A group with what is visible in it.
 struct Scope<'a> {
     group: &'a Group,
@@ -296,7 +303,10 @@ fn collect_scopes<'a>(
 }
 
 /// The variables of a group with their roles.
-pub(crate) fn with_roles(roles: &HashMap<String, Role>, group: &Group) -> Vec<(Arc<Variable>, Role)> {
+pub(crate) fn with_roles(
+    roles: &HashMap<String, Role>,
+    group: &Group,
+) -> Vec<(Arc<Variable>, Role)> {
     group
         .variables
         .iter()
@@ -314,7 +324,7 @@ impl Scope<'_> {
             // Coordinates alone are a table too.
             sources = self.with_role(|role| !is_bounds(role));
         }
-        let mut tuples: Vec<(Vec<(String, u64)>, Vec<&Arc<Variable>>)> = Vec::new();
+        let mut tuples: Vec<(Dimensions, Vec<&Arc<Variable>>)> = Vec::new();
         for variable in sources.into_iter().chain(self.with_role(is_bounds)) {
             let dimensions = dimensions(variable);
             match tuples.iter_mut().find(|(tuple, _)| *tuple == dimensions) {
@@ -337,9 +347,11 @@ impl Scope<'_> {
                 };
                 let name = self.unused(name, &dimensions, &names);
                 names.push(name.clone());
-                let bounds = variables.iter().all(|variable| is_bounds(self.role(variable)));
+                let bounds = variables
+                    .iter()
+                    .all(|variable| is_bounds(self.role(variable)));
                 let columns = self.columns(&dimensions, if bounds { &variables } else { &[] });
-                self.parts(name, dimensions, columns, true)
+                self.parts(&name, dimensions, columns, true)
             })
             .collect()
     }
@@ -378,7 +390,7 @@ impl Scope<'_> {
                         .collect();
                     columns.push(Arc::clone(variable));
                 }
-                self.parts(variable.name.clone(), dimensions, columns, false)
+                self.parts(&variable.name, dimensions, columns, false)
             })
             .collect()
     }
@@ -407,8 +419,8 @@ impl Scope<'_> {
 
     fn parts(
         &self,
-        name: String,
-        dimensions: Vec<(String, u64)>,
+        name: &str,
+        dimensions: Dimensions,
         variables: Vec<Arc<Variable>>,
         is_tuple: bool,
     ) -> TableParts {
@@ -422,7 +434,7 @@ impl Scope<'_> {
             })
             .collect();
         TableParts {
-            name: join(&self.group.path, &name),
+            name: join(&self.group.path, name),
             dimensions,
             coordinates,
             variables,

@@ -262,7 +262,7 @@ fn size(text: &str) -> Result<usize, String> {
         .unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(digits).ok_or_else(wrong)?;
     let unit = unit.trim().to_ascii_lowercase();
-    let bytes: u64 = match unit.as_str() {
+    let bytes: u128 = match unit.as_str() {
         "" | "b" => 1,
         "k" | "kib" => 1 << 10,
         "m" | "mib" => 1 << 20,
@@ -275,13 +275,21 @@ fn size(text: &str) -> Result<usize, String> {
         _ => return Err(wrong()),
     };
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));
-    let whole: u64 = whole.parse().map_err(|_| wrong())?;
-    let mut size = whole.checked_mul(bytes).ok_or_else(wrong)?;
-    let mut unit = bytes;
-    for digit in part.chars() {
-        unit /= 10;
-        size += u64::from(digit.to_digit(10).ok_or_else(wrong)?) * unit;
-    }
+    let digits = |text: &str| text.parse::<u128>().map_err(|_| wrong());
+    let tens = u32::try_from(part.len())
+        .ok()
+        .and_then(|digits| 10u128.checked_pow(digits))
+        .ok_or_else(wrong)?;
+    let part = match part {
+        "" => 0,
+        part => digits(part)?,
+    };
+    let size = digits(whole)?
+        .checked_mul(tens)
+        .and_then(|whole| whole.checked_add(part))
+        .and_then(|size| size.checked_mul(bytes))
+        .ok_or_else(wrong)?
+        / tens;
     match usize::try_from(size) {
         Ok(0) | Err(_) => Err(wrong()),
         Ok(size) => Ok(size),

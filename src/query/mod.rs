@@ -3,8 +3,8 @@
 pub mod grid;
 pub mod prune;
 pub mod scan;
-pub mod table;
 mod stream;
+pub mod table;
 mod tile;
 
 use datafusion::common::config::ConfigExtension;

@@ -126,7 +126,9 @@ impl Pruned {
     ) -> Result<()> {
         for conjunct in predicates.iter().flat_map(split_conjunction) {
             let axes = footprint(grid, conjunct);
-            let in_memory = columns_of(conjunct).iter().all(|column| grid.variable(*column).is_none());
+            let in_memory = columns_of(conjunct)
+                .iter()
+                .all(|column| grid.variable(*column).is_none());
             if axes.len() == 1 && in_memory && self.is_plane(grid, conjunct, &axes, options) {
                 let axis = axes.first().copied().unwrap_or_default();
                 let sources = columns_of(conjunct)
@@ -354,7 +356,11 @@ impl Pruned {
 
     /// After everything is taken in: an empty mask empties the selection, a full one is dropped.
     fn restrict_planes(&mut self) {
-        if self.planes.iter().any(|plane| plane.mask.count_set_bits() == 0) {
+        if self
+            .planes
+            .iter()
+            .any(|plane| plane.mask.count_set_bits() == 0)
+        {
             for dim in &mut self.selection.dims {
                 *dim = IndexSet::default();
             }
@@ -368,7 +374,11 @@ impl Pruned {
 impl Plane {
     /// For each dimension, which of its selected indices have a cell in the mask.
     fn projections(&self) -> Vec<Vec<bool>> {
-        let mut used: Vec<Vec<bool>> = self.counts.iter().map(|count| vec![false; *count]).collect();
+        let mut used: Vec<Vec<bool>> = self
+            .counts
+            .iter()
+            .map(|count| vec![false; *count])
+            .collect();
         for position in self.mask.set_indices() {
             let mut rest = position;
             for (used, count) in used.iter_mut().zip(&self.counts).rev() {
@@ -407,7 +417,10 @@ impl Plane {
         Self {
             axes: self.axes.clone(),
             counts,
-            mask: positions.iter().map(|position| self.mask.value(*position)).collect(),
+            mask: positions
+                .iter()
+                .map(|position| self.mask.value(*position))
+                .collect(),
         }
     }
 
@@ -553,7 +566,9 @@ pub fn excludes(grid: &Grid, expr: &Arc<dyn PhysicalExpr>, dims: &[IndexSet]) ->
     for conjunct in split_conjunction(expr) {
         let axes = footprint(grid, conjunct);
         let columns = columns_of(conjunct);
-        let in_memory = columns.iter().all(|column| grid.variable(*column).is_none());
+        let in_memory = columns
+            .iter()
+            .all(|column| grid.variable(*column).is_none());
         let [axis] = axes.as_slice() else { continue };
         let Some(set) = dims.get(*axis).filter(|_| in_memory) else {
             continue;
@@ -561,13 +576,15 @@ pub fn excludes(grid: &Grid, expr: &Arc<dyn PhysicalExpr>, dims: &[IndexSet]) ->
         let predicate = Predicate::new(grid, std::slice::from_ref(conjunct))?;
         let values = columns
             .iter()
-            .map(|column| match (grid.columns.get(*column), grid.axes.get(*axis)) {
-                (Some(Column::Coordinate { .. }), Some(axis)) => match &axis.values {
-                    Some(values) => Ok(select(values, set)?),
-                    None => Ok(indices(set)),
+            .map(
+                |column| match (grid.columns.get(*column), grid.axes.get(*axis)) {
+                    (Some(Column::Coordinate { .. }), Some(axis)) => match &axis.values {
+                        Some(values) => Ok(select(values, set)?),
+                        None => Ok(indices(set)),
+                    },
+                    _ => Ok(indices(set)),
                 },
-                _ => Ok(indices(set)),
-            })
+            )
             .collect::<Result<Vec<_>>>()?;
         let rows = usize::try_from(set.count()).unwrap_or(usize::MAX);
         if predicate.evaluate(values, rows)?.count_set_bits() == 0 {
@@ -578,7 +595,10 @@ pub fn excludes(grid: &Grid, expr: &Arc<dyn PhysicalExpr>, dims: &[IndexSet]) ->
 }
 
 fn columns_of(expr: &Arc<dyn PhysicalExpr>) -> Vec<usize> {
-    let mut columns: Vec<usize> = collect_columns(expr).iter().map(ColumnExpr::index).collect();
+    let mut columns: Vec<usize> = collect_columns(expr)
+        .iter()
+        .map(ColumnExpr::index)
+        .collect();
     columns.sort_unstable();
     columns.dedup();
     columns

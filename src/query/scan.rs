@@ -18,7 +18,8 @@ use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_expr::utils::reassign_expr_columns;
 use datafusion::physical_expr::{
-    AcrossPartitions, ConstExpr, EquivalenceProperties, Partitioning, PhysicalExpr, PhysicalSortExpr,
+    AcrossPartitions, ConstExpr, EquivalenceProperties, Partitioning, PhysicalExpr,
+    PhysicalSortExpr,
 };
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_plan::DisplayFormatType;
@@ -188,11 +189,10 @@ impl ArraySource {
         let rows = self.pruned.selection.cells();
         let tiles = Tiles::new(&self.pruned.selection, &self.tile).len();
         // Few rows come from one partition, in order, so that LIMIT without ORDER BY gives the first ones.
-        let few = self
-            .limit
-            .or(self.fetch)
-            .is_some_and(|limit| limit <= 65_536);
-        let useful = (rows.saturating_mul(row) / PARTITION_BYTES).min(tiles).max(1);
+        let few = self.residual.is_none() && self.limit.is_some_and(|limit| limit <= 65_536);
+        let useful = (rows.saturating_mul(row) / PARTITION_BYTES)
+            .min(tiles)
+            .max(1);
         let useful = usize::try_from(useful).unwrap_or(usize::MAX);
         self.partitions = if few {
             1
@@ -212,7 +212,11 @@ impl ArraySource {
 
     pub(super) fn needed_columns(&self) -> Vec<usize> {
         let mut columns = self.projection.clone();
-        columns.extend(self.residual.iter().flat_map(|residual| residual.columns.iter()));
+        columns.extend(
+            self.residual
+                .iter()
+                .flat_map(|residual| residual.columns.iter()),
+        );
         columns.sort_unstable();
         columns.dedup();
         columns
@@ -276,7 +280,10 @@ impl ArraySource {
         if !self.options.use_statistics {
             return statistics;
         }
-        let rows = self.pruned.rows().and_then(|rows| usize::try_from(rows).ok());
+        let rows = self
+            .pruned
+            .rows()
+            .and_then(|rows| usize::try_from(rows).ok());
         let upper = usize::try_from(self.pruned.selection.cells()).unwrap_or(usize::MAX);
         let exact = whole && self.residual.is_none() && rows.is_some();
         let limit = self.limit.unwrap_or(usize::MAX);
@@ -311,7 +318,11 @@ impl ArraySource {
         let is_index = matches!(self.grid.columns.get(column)?, Column::Index { .. });
         let axis = self.grid.axes.get(axis)?;
         let (low, high, strict) = if is_index {
-            let scalar = |index| i64::try_from(index).ok().map(|i| ScalarValue::Int64(Some(i)));
+            let scalar = |index| {
+                i64::try_from(index)
+                    .ok()
+                    .map(|i| ScalarValue::Int64(Some(i)))
+            };
             (scalar(first)?, scalar(last)?, true)
         } else {
             let order = axis.order?;
@@ -371,7 +382,11 @@ pub(super) fn variable_selection(selection: &Selection, variable: &VariableColum
 }
 
 impl DataSource for ArraySource {
-    fn open(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+    fn open(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
         self.open_with_args(OpenArgs::new(partition, context))
     }
 
@@ -406,7 +421,13 @@ impl DataSource for ArraySource {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut Formatter<'_>) -> fmt::Result {
         let (touched, all) = self.chunks();
         write!(f, "ArraySource: {}[", self.grid.name)?;
-        for (at, (axis, set)) in self.grid.axes.iter().zip(&self.pruned.selection.dims).enumerate() {
+        for (at, (axis, set)) in self
+            .grid
+            .axes
+            .iter()
+            .zip(&self.pruned.selection.dims)
+            .enumerate()
+        {
             let comma = if at == 0 { "" } else { ", " };
             write!(f, "{comma}{}={}", axis.name, show_set(set, axis.length))?;
         }
@@ -423,10 +444,20 @@ impl DataSource for ArraySource {
                 .map(|axis| axis.name.as_str())
                 .collect();
             let cells = plane.mask.len();
-            write!(f, ", mask({})={}/{cells}", names.join(", "), plane.mask.count_set_bits())?;
+            write!(
+                f,
+                ", mask({})={}/{cells}",
+                names.join(", "),
+                plane.mask.count_set_bits()
+            )?;
         }
         if !self.pruned.residual.is_empty() {
-            let terms: Vec<String> = self.pruned.residual.iter().map(ToString::to_string).collect();
+            let terms: Vec<String> = self
+                .pruned
+                .residual
+                .iter()
+                .map(ToString::to_string)
+                .collect();
             write!(f, ", residual={}", terms.join(" AND "))?;
         }
         for filter in &self.pruned.dynamic {
@@ -516,7 +547,12 @@ impl DataSource for ArraySource {
                 return Ok(None);
             };
             columns.push(*of);
-            fields.push(self.schema.field(column.index()).clone().with_name(&item.alias));
+            fields.push(
+                self.schema
+                    .field(column.index())
+                    .clone()
+                    .with_name(&item.alias),
+            );
         }
         let mut source = self.clone();
         source.projection = columns;
@@ -531,10 +567,9 @@ impl DataSource for ArraySource {
     ) -> Result<FilterPushdownPropagation<Arc<dyn DataSource>>> {
         // A limit is counted after the filters that it was planned with, not after later ones.
         if self.limit.is_some() || self.fetch.is_some() {
-            return Ok(FilterPushdownPropagation::with_parent_pushdown_result(vec![
-                PushedDown::No;
-                filters.len()
-            ]));
+            return Ok(FilterPushdownPropagation::with_parent_pushdown_result(
+                vec![PushedDown::No; filters.len()],
+            ));
         }
         let mut source = self.clone();
         let mut answers = Vec::with_capacity(filters.len());
@@ -543,7 +578,7 @@ impl DataSource for ArraySource {
                 answers.push(PushedDown::No);
                 continue;
             }
-            let filter = self.to_table(filter)?;
+            let filter = self.to_table(&filter)?;
             if DynamicFilterTracking::classify(&filter).contains_dynamic_filter() {
                 // It only skips chunks: whoever made it checks the rows.
                 answers.push(PushedDown::No);
@@ -558,8 +593,10 @@ impl DataSource for ArraySource {
             }
         }
         let source = source.planned()?;
-        Ok(FilterPushdownPropagation::with_parent_pushdown_result(answers)
-            .with_updated_node(Arc::new(source) as _))
+        Ok(
+            FilterPushdownPropagation::with_parent_pushdown_result(answers)
+                .with_updated_node(Arc::new(source) as _),
+        )
     }
 
     fn apply_expressions(
@@ -577,14 +614,21 @@ impl DataSource for ArraySource {
 
 impl ArraySource {
     /// A filter on the output as a filter on the table.
-    fn to_table(&self, filter: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
-        let exprs = self.projection.iter().zip(self.schema.fields()).map(|(column, field)| {
-            datafusion::physical_expr::projection::ProjectionExpr::new(
-                Arc::new(ColumnExpr::new(self.grid.schema.field(*column).name(), *column)) as _,
-                field.name(),
-            )
-        });
-        let filter = ProjectionExprs::new(exprs).unproject_expr(&filter)?;
+    fn to_table(&self, filter: &Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
+        let exprs = self
+            .projection
+            .iter()
+            .zip(self.schema.fields())
+            .map(|(column, field)| {
+                datafusion::physical_expr::projection::ProjectionExpr::new(
+                    Arc::new(ColumnExpr::new(
+                        self.grid.schema.field(*column).name(),
+                        *column,
+                    )) as _,
+                    field.name(),
+                )
+            });
+        let filter = ProjectionExprs::new(exprs).unproject_expr(filter)?;
         reassign_expr_columns(filter, &self.grid.schema)
     }
 }

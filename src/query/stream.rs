@@ -10,7 +10,9 @@ use datafusion::common::Result;
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use datafusion::physical_plan::metrics::{BaselineMetrics, Count, MetricBuilder, PruningMetrics, Time};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, Count, MetricBuilder, PruningMetrics, Time,
+};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
@@ -74,7 +76,8 @@ impl Metrics {
         let counter = |name: &'static str| MetricBuilder::new(set).counter(name, partition);
         Self {
             baseline: BaselineMetrics::new(set, partition),
-            pruned_mask: MetricBuilder::new(set).pruning_metrics("chunks_pruned_by_mask", partition),
+            pruned_mask: MetricBuilder::new(set)
+                .pruning_metrics("chunks_pruned_by_mask", partition),
             pruned_dynamic: MetricBuilder::new(set)
                 .pruning_metrics("chunks_pruned_by_dynamic_filter", partition),
             skipped_by_predicate: counter("chunks_skipped_by_predicate"),
@@ -144,8 +147,8 @@ impl Worker {
     ) -> Self {
         let batch_size = context.session_config().batch_size();
         let columns = source.grid.columns.len();
-        let reservation = MemoryConsumer::new(format!("ArrayScan[{partition}]"))
-            .register(context.memory_pool());
+        let reservation =
+            MemoryConsumer::new(format!("ArrayScan[{partition}]")).register(context.memory_pool());
         Self {
             tiles: Tiles::new(&source.pruned.selection, &source.tile),
             shared,
@@ -197,7 +200,11 @@ impl Worker {
             }
             let Some(number) = self.take() else {
                 self.coalescer.finish_buffered_batch()?;
-                self.fetch = if self.coalescer.has_completed_batch() { self.fetch } else { 0 };
+                self.fetch = if self.coalescer.has_completed_batch() {
+                    self.fetch
+                } else {
+                    0
+                };
                 return Ok(self.coalescer.next_completed_batch());
             };
             let tile = self.tiles.tile(number);
@@ -434,7 +441,11 @@ impl Worker {
         column: usize,
         loaded: &Loaded,
     ) -> Result<Cells> {
-        let of_all_rows = variable.axes.iter().copied().eq(0..self.source.grid.axes.len());
+        let of_all_rows = variable
+            .axes
+            .iter()
+            .copied()
+            .eq(0..self.source.grid.axes.len());
         if of_all_rows {
             let slab = self.slab(variable, &loaded.tile.selection).await?;
             return Ok(Cells::Rows(slab));
@@ -459,7 +470,11 @@ impl Worker {
         };
         // The tile's part of it: a box among the selected indices.
         let place = |axis: &usize| loaded.tile.place.get(*axis).cloned().unwrap_or(0..1);
-        let counts: Vec<u64> = whole.dims.iter().map(crate::array::hyperslab::IndexSet::count).collect();
+        let counts: Vec<u64> = whole
+            .dims
+            .iter()
+            .map(crate::array::hyperslab::IndexSet::count)
+            .collect();
         let is_all = variable
             .axes
             .iter()

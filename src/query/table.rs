@@ -109,8 +109,14 @@ impl TableProvider for ArrayTable {
             .cloned()
             .unwrap_or_else(|| (0..self.grid.columns.len()).collect());
         let partitions = state.config().target_partitions();
-        let source = ArraySource::new(Arc::clone(&self.grid), projection, pruned, options, partitions)?
-            .with_limit(limit)?;
+        let source = ArraySource::new(
+            Arc::clone(&self.grid),
+            projection,
+            pruned,
+            options,
+            partitions,
+        )?
+        .with_limit(limit)?;
         Ok(DataSourceExec::from_data_source(source))
     }
 }

@@ -18,7 +18,8 @@ pub(super) fn tile_shape(
     aim: u64,
     most: u64,
 ) -> Vec<u64> {
-    let element = |variable: &VariableColumn| variable.variable.layout.element.size().unwrap_or(32) as u64;
+    let element =
+        |variable: &VariableColumn| variable.variable.layout.element.size().unwrap_or(32) as u64;
     // Bytes that one row of the table takes in all variables of full rank.
     let row: u64 = variables
         .iter()
@@ -28,12 +29,19 @@ pub(super) fn tile_shape(
         .max(8);
     let mut tile = vec![1u64; shape.len()];
     let mut joined = vec![1u64; shape.len()];
-    let driving = variables
-        .iter()
-        .max_by_key(|variable| (variable.axes.len(), variable.variable.layout.grid.chunk_cells()));
+    let driving = variables.iter().max_by_key(|variable| {
+        (
+            variable.axes.len(),
+            variable.variable.layout.grid.chunk_cells(),
+        )
+    });
     for variable in variables {
         let drives = driving.is_some_and(|driving| std::ptr::eq(*driving, *variable));
-        for (axis, extent) in variable.axes.iter().zip(variable.variable.layout.grid.chunk_shape()) {
+        for (axis, extent) in variable
+            .axes
+            .iter()
+            .zip(variable.variable.layout.grid.chunk_shape())
+        {
             if let (Some(joined), Some(tile)) = (joined.get_mut(*axis), tile.get_mut(*axis)) {
                 *joined = (*joined).max(*extent);
                 if drives {
@@ -43,9 +51,9 @@ pub(super) fn tile_shape(
         }
     }
     let bytes = |tile: &[u64]| {
-        tile.iter()
-            .zip(shape)
-            .fold(row, |bytes, (extent, length)| bytes.saturating_mul((*extent).min(*length).max(1)))
+        tile.iter().zip(shape).fold(row, |bytes, (extent, length)| {
+            bytes.saturating_mul((*extent).min(*length).max(1))
+        })
     };
     if bytes(&joined) <= most {
         tile = joined;
@@ -56,7 +64,8 @@ pub(super) fn tile_shape(
             grown[axis] = joined[axis];
             if bytes(&grown) > most {
                 let room = most / bytes(&tile).max(1);
-                grown[axis] = tile[axis].saturating_add(step.saturating_mul(room.saturating_sub(1)));
+                grown[axis] =
+                    tile[axis].saturating_add(step.saturating_mul(room.saturating_sub(1)));
                 grown[axis] = grown[axis].min(joined[axis]);
             }
             tile = grown;
@@ -71,7 +80,10 @@ pub(super) fn tile_shape(
         let wanted = tile[axis].saturating_mul(room);
         tile[axis] = if wanted >= shape[axis] {
             // Whole chunks, so that the tile ends where a chunk ends.
-            shape[axis].div_ceil(tile[axis]).max(1).saturating_mul(tile[axis])
+            shape[axis]
+                .div_ceil(tile[axis])
+                .max(1)
+                .saturating_mul(tile[axis])
         } else {
             wanted
         };
@@ -166,7 +178,10 @@ impl Tiles {
 
 impl DimTiles {
     fn piece(&self, at: u64) -> (IndexSet, Range<usize>) {
-        let run = self.blocks_before.partition_point(|before| *before <= at).saturating_sub(1);
+        let run = self
+            .blocks_before
+            .partition_point(|before| *before <= at)
+            .saturating_sub(1);
         let block = match (self.blocks.runs().get(run), self.blocks_before.get(run)) {
             (Some(run), Some(before)) => run.start + (at - before),
             _ => return (IndexSet::default(), 0..0),

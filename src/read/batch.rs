@@ -361,13 +361,29 @@ mod tests {
         let (_, rows) = rows();
         let slow: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
         let column = rows.broadcast(&[0], &slow, 2..5).unwrap();
-        assert_eq!(column.as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["a", "b", "b"]);
+        assert_eq!(
+            column
+                .as_string::<i32>()
+                .iter()
+                .flatten()
+                .collect::<Vec<_>>(),
+            ["a", "b", "b"]
+        );
         let fast: ArrayRef = Arc::new(Int64Array::from(vec![7, 8, 9]));
-        assert_eq!(numbers(&rows.broadcast(&[1], &fast, 1..6).unwrap()), [8, 9, 7, 8, 9]);
+        assert_eq!(
+            numbers(&rows.broadcast(&[1], &fast, 1..6).unwrap()),
+            [8, 9, 7, 8, 9]
+        );
         // Stored with its dimensions the other way round: cells (fast, slow).
         let turned: ArrayRef = Arc::new(Int64Array::from(vec![0, 10, 1, 11, 2, 12]));
-        assert_eq!(numbers(&rows.broadcast(&[1, 0], &turned, 0..6).unwrap()), [0, 1, 2, 10, 11, 12]);
+        assert_eq!(
+            numbers(&rows.broadcast(&[1, 0], &turned, 0..6).unwrap()),
+            [0, 1, 2, 10, 11, 12]
+        );
         let scalar: ArrayRef = Arc::new(Int64Array::from(vec![5]));
-        assert_eq!(numbers(&rows.broadcast(&[], &scalar, 0..3).unwrap()), [5, 5, 5]);
+        assert_eq!(
+            numbers(&rows.broadcast(&[], &scalar, 0..3).unwrap()),
+            [5, 5, 5]
+        );
     }
 }

@@ -256,7 +256,8 @@ impl<'a> Job<'a> {
             && let Some(blocks) = pipeline.blocks(bytes, part.skipped())?
         {
             let length = target.size * self.block_cells(block)?;
-            if blocks.block_size() != length.min(blocks.nbytes()) || blocks.nbytes() != decoded_length
+            if blocks.block_size() != length.min(blocks.nbytes())
+                || blocks.nbytes() != decoded_length
             {
                 return Err(Error::Corrupt(format!(
                     "its blocks of {} in {} bytes do not have the block shape of the array",
@@ -438,20 +439,25 @@ impl<'a> Job<'a> {
                 Some(vlen_utf8(bytes)?)
             }
         };
-        each_row(&self.from, &self.to, &part.crop, &mut |from, to, cells, stride| {
-            for cell in 0..cells {
-                let word = match &stored {
-                    None => fill,
-                    Some(stored) => stored
-                        .get(from + cell * stride)
-                        .ok_or_else(|| Error::Corrupt("it has fewer texts than cells".into()))?,
-                };
-                if let Some(slot) = words.get_mut(to + cell) {
-                    word.clone_into(slot);
+        each_row(
+            &self.from,
+            &self.to,
+            &part.crop,
+            &mut |from, to, cells, stride| {
+                for cell in 0..cells {
+                    let word = match &stored {
+                        None => fill,
+                        Some(stored) => stored.get(from + cell * stride).ok_or_else(|| {
+                            Error::Corrupt("it has fewer texts than cells".into())
+                        })?,
+                    };
+                    if let Some(slot) = words.get_mut(to + cell) {
+                        word.clone_into(slot);
+                    }
                 }
-            }
-            Ok(())
-        })
+                Ok(())
+            },
+        )
     }
 }
 
@@ -517,14 +523,23 @@ fn copy_block(
         .iter()
         .map(|extent| usize::try_from(*extent).unwrap_or(usize::MAX))
         .collect();
-    copy_cells(decoded, &strides(&shape), target.slab, to, crop, target.size)
+    copy_cells(
+        decoded,
+        &strides(&shape),
+        target.slab,
+        to,
+        crop,
+        target.size,
+    )
 }
 
 /// The texts of a decoded chunk of [`crate::array::dtype::ElementType::Text`].
 fn vlen_utf8(bytes: &[u8]) -> Result<Vec<&str>> {
     let short = || Error::Corrupt("its texts end early".into());
     let number = |at: usize| -> Result<usize> {
-        let bytes = bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+        let bytes = bytes
+            .get(at..at + 4)
+            .and_then(|bytes| bytes.try_into().ok());
         let number = u32::from_le_bytes(bytes.ok_or_else(short)?);
         usize::try_from(number).map_err(|_| short())
     };
@@ -583,10 +598,13 @@ fn stored_geometry(order: &ElementOrder, chunk: &[usize]) -> Result<(Vec<usize>,
             let mut padded = Vec::with_capacity(chunk.len());
             for (extent, block) in chunk.iter().zip(block) {
                 let block = usize::try_from(*block).ok().filter(|block| *block > 0);
-                let padded_extent = block.and_then(|block| extent.div_ceil(block).checked_mul(block));
-                padded.push(padded_extent.ok_or_else(|| {
-                    Error::Corrupt("a block shape cannot be addressed".into())
-                })?);
+                let padded_extent =
+                    block.and_then(|block| extent.div_ceil(block).checked_mul(block));
+                padded.push(
+                    padded_extent.ok_or_else(|| {
+                        Error::Corrupt("a block shape cannot be addressed".into())
+                    })?,
+                );
             }
             Ok((Vec::new(), cells(&padded)?))
         }

@@ -7,8 +7,8 @@
 //!    crop     cells   -> slab       C order of the selection
 //! ```
 
-mod decode;
 pub mod batch;
+mod decode;
 
 use std::sync::Arc;
 

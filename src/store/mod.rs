@@ -175,24 +175,20 @@ impl Store {
     /// `Io` when the storage fails.
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         match &self.backend {
-            Backend::Local { root, .. } => {
-                match std::fs::read(local_path(root, key)) {
-                    Ok(bytes) => Ok(Some(bytes.into())),
-                    Err(e) if absent(&e) => Ok(None),
-                    Err(e) => Err(self.failed(key, e)),
-                }
-            }
-            Backend::Remote { objects, prefix } => {
-                match objects.get(&below(prefix, key)).await {
-                    Ok(result) => result
-                        .bytes()
-                        .await
-                        .map(Some)
-                        .map_err(|e| self.remote_failed(key, e)),
-                    Err(object_store::Error::NotFound { .. }) => Ok(None),
-                    Err(e) => Err(self.remote_failed(key, e)),
-                }
-            }
+            Backend::Local { root, .. } => match std::fs::read(local_path(root, key)) {
+                Ok(bytes) => Ok(Some(bytes.into())),
+                Err(e) if absent(&e) => Ok(None),
+                Err(e) => Err(self.failed(key, e)),
+            },
+            Backend::Remote { objects, prefix } => match objects.get(&below(prefix, key)).await {
+                Ok(result) => result
+                    .bytes()
+                    .await
+                    .map(Some)
+                    .map_err(|e| self.remote_failed(key, e)),
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(e) => Err(self.remote_failed(key, e)),
+            },
         }
     }
 
@@ -212,7 +208,10 @@ impl Store {
             }
             Backend::Remote { objects, prefix } => {
                 let bytes = objects
-                    .get_range(&below(prefix, key), offset..offset.saturating_add(length as u64))
+                    .get_range(
+                        &below(prefix, key),
+                        offset..offset.saturating_add(length as u64),
+                    )
                     .await
                     .map_err(|e| self.remote_failed(key, e))?;
                 if bytes.len() == length {
@@ -326,7 +325,12 @@ impl Store {
                     .common_prefixes
                     .iter()
                     .map(|path| entry(path, true))
-                    .chain(listed.objects.iter().map(|meta| entry(&meta.location, false)))
+                    .chain(
+                        listed
+                            .objects
+                            .iter()
+                            .map(|meta| entry(&meta.location, false)),
+                    )
                     .collect()
             }
         };

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
-use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::Result;
 use hyperslab::session::Session;
 use serde_json::{Value, json};
@@ -30,7 +30,11 @@ pub async fn rows(session: &Session, sql: &str) -> Result<Vec<Value>> {
     let mut rows = Vec::new();
     for batch in batches(session, sql).await? {
         for row in 0..batch.num_rows() {
-            let cells: Vec<Value> = batch.columns().iter().map(|column| cell(column, row)).collect();
+            let cells: Vec<Value> = batch
+                .columns()
+                .iter()
+                .map(|column| cell(column, row))
+                .collect();
             rows.push(Value::Array(cells));
         }
     }
@@ -63,7 +67,10 @@ pub async fn analyze(session: &Session, sql: &str) -> String {
 /// The text of an EXPLAIN statement.
 pub async fn explain(session: &Session, sql: &str) -> String {
     let rows = rows(session, sql).await.unwrap();
-    let texts: Vec<String> = rows.iter().map(|row| row[1].as_str().unwrap().to_owned()).collect();
+    let texts: Vec<String> = rows
+        .iter()
+        .map(|row| row[1].as_str().unwrap().to_owned())
+        .collect();
     texts.join("\n")
 }
 
@@ -72,7 +79,10 @@ fn cell(column: &ArrayRef, row: usize) -> Value {
         return Value::Null;
     }
     let options = FormatOptions::new().with_null("");
-    let text = ArrayFormatter::try_new(column, &options).unwrap().value(row).to_string();
+    let text = ArrayFormatter::try_new(column, &options)
+        .unwrap()
+        .value(row)
+        .to_string();
     match column.data_type() {
         DataType::Boolean => json!(text == "true"),
         kind @ (DataType::Float16 | DataType::Float32 | DataType::Float64) => {
@@ -81,7 +91,11 @@ fn cell(column: &ArrayRef, row: usize) -> Value {
                 DataType::Float64 => text.parse().unwrap(),
                 _ => f64::from(text.parse::<f32>().unwrap()),
             };
-            if number.is_finite() { json!(number) } else { json!(text) }
+            if number.is_finite() {
+                json!(number)
+            } else {
+                json!(text)
+            }
         }
         kind if kind.is_integer() => serde_json::from_str(&text).unwrap(),
         _ => json!(text),

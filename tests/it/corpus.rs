@@ -15,9 +15,34 @@ use crate::common::{project, row, session};
 
 /// Words of which at least one names the feature in a refusal: these are not read yet, or never exactly.
 const FEATURES: &[&str] = &[
-    "netcdf-3", "filter", "codec", "compound", "reference", "virtual", "external", "opaque", "variable-length", "complex",
-    "szip", "nbit", "scale-offset", "bit field", "zip", "structured", "is none of", "time units", "array type", "precision",
-    "data type", "storage transformer", "null dataspace", "items have", "has no table or variable 'number_of_", "dtype", "chunk_grid", "object codec",
+    "netcdf-3",
+    "filter",
+    "codec",
+    "compound",
+    "reference",
+    "virtual",
+    "external",
+    "opaque",
+    "variable-length",
+    "complex",
+    "szip",
+    "nbit",
+    "scale-offset",
+    "bit field",
+    "zip",
+    "structured",
+    "is none of",
+    "time units",
+    "array type",
+    "precision",
+    "data type",
+    "storage transformer",
+    "null dataspace",
+    "items have",
+    "has no table or variable 'number_of_",
+    "dtype",
+    "chunk_grid",
+    "object codec",
 ];
 
 /// Where the truth is not what the file says: file, beginning of the difference, why.
@@ -96,15 +121,27 @@ async fn real_files_have_no_differences_from_the_truth() {
         })
         .collect();
     let compared = report.compared.load(Ordering::Relaxed);
-    println!("{compared} answers compared, {} variables refused", refused.len());
+    println!(
+        "{compared} answers compared, {} variables refused",
+        refused.len()
+    );
     if std::env::var_os("HYPERSLAB_SHOW_REFUSED").is_some() {
         for (what, why) in refused.iter() {
             println!("refused {what}: {why}");
         }
     }
     let differences = report.differences.lock().await;
-    assert!(differences.is_empty(), "{}\n{} differences", differences.join("\n"), differences.len());
-    assert!(unnamed.is_empty(), "{} refusals name no feature: {unnamed:#?}", unnamed.len());
+    assert!(
+        differences.is_empty(),
+        "{}\n{} differences",
+        differences.join("\n"),
+        differences.len()
+    );
+    assert!(
+        unnamed.is_empty(),
+        "{} refusals name no feature: {unnamed:#?}",
+        unnamed.len()
+    );
     assert!(compared > 5000, "only {compared} answers were compared");
 }
 
@@ -124,7 +161,11 @@ async fn malformed_files_give_errors() {
             // Metadata can be whole while the data is not: then reading it says so, or it is no longer malformed to us.
             let _ = frame.collect().await;
         }
-        assert!(started.elapsed().as_secs() < 20, "{name} took {:?}", started.elapsed());
+        assert!(
+            started.elapsed().as_secs() < 20,
+            "{name} took {:?}",
+            started.elapsed()
+        );
     }
 }
 
@@ -151,7 +192,11 @@ impl Check {
         let name = if var == "." { "" } else { var };
         if let Err(error) = self.compare(truth, name).await {
             let error = hyperslab::session::sentence(&error);
-            self.report.refused.lock().await.push((format!("{} {var}", self.path), error));
+            self.report
+                .refused
+                .lock()
+                .await
+                .push((format!("{} {var}", self.path), error));
         }
     }
 
@@ -162,15 +207,17 @@ impl Check {
         self.raw.sql("SET hyperslab.decode = false").await?;
         let from = self.table(var, None);
         // The first statement that touches the variable: if it is refused, the variable is.
-        let schema = self.cf.sql(&format!("SELECT * FROM {from} LIMIT 0")).await?;
+        let schema = self
+            .cf
+            .sql(&format!("SELECT * FROM {from} LIMIT 0"))
+            .await?;
         let fields = schema.schema().fields().clone();
         let short = var.rsplit('/').next().unwrap();
         let column = match fields.iter().find(|field| field.name() == short) {
             Some(field) => Arc::clone(field),
             None => fields
                 .iter()
-                .filter(|field| !field.name().ends_with("_i"))
-                .next_back()
+                .rfind(|field| !field.name().ends_with("_i"))
                 .cloned()
                 .ok_or_else(|| datafusion::common::plan_datafusion_err!("no column {short}"))?,
         };
@@ -182,7 +229,8 @@ impl Check {
             .collect();
         match truth["kind"].as_str().unwrap() {
             "num" if truth.get("cf_full").is_some() => {
-                self.numbers(truth, &quoted, &from, var, &dims, column.data_type()).await
+                self.numbers(truth, &quoted, &from, var, &dims, column.data_type())
+                    .await
             }
             "str" | "char" => self.texts(truth, &quoted, &from).await,
             _ => Ok(()),
@@ -195,10 +243,17 @@ impl Check {
         match (var, slices.as_str()) {
             ("", "") => format!("read_array('{path}')"),
             ("", slices) => {
-                let name = std::path::Path::new(&self.path).file_stem().unwrap().to_str().unwrap();
+                let name = std::path::Path::new(&self.path)
+                    .file_stem()
+                    .unwrap()
+                    .to_str()
+                    .unwrap();
                 format!("read_array('{path}', '{name}'{slices})")
             }
-            (var, slices) => format!("read_array('{path}', '{}'{slices})", var.replace('\'', "''")),
+            (var, slices) => format!(
+                "read_array('{path}', '{}'{slices})",
+                var.replace('\'', "''")
+            ),
         }
     }
 
@@ -213,9 +268,17 @@ impl Check {
     ) -> datafusion::common::Result<()> {
         let is_time = matches!(kind, DataType::Timestamp(..) | DataType::Utf8);
         let is_bool = *kind == DataType::Boolean;
-        let (session, policy) = if is_time { (&self.raw, "raw") } else { (&self.cf, "cf_full") };
+        let (session, policy) = if is_time {
+            (&self.raw, "raw")
+        } else {
+            (&self.cf, "cf_full")
+        };
         let single = *kind == DataType::Float32;
-        let column = if is_bool { format!("CAST({column} AS INT)") } else { column.to_owned() };
+        let column = if is_bool {
+            format!("CAST({column} AS INT)")
+        } else {
+            column.to_owned()
+        };
         let quoted = column.clone();
         let column = match kind {
             // Stored values of times: the truth counts NaN apart.
@@ -228,7 +291,8 @@ impl Check {
             "SELECT count({column}), min({column}), max({column}), sum(CAST({column} AS DOUBLE)) FROM"
         );
         let got = row(session, &format!("{select} {from}")).await?;
-        self.judge(&format!("{var} whole"), &got, &truth[policy], single).await;
+        self.judge(&format!("{var} whole"), &got, &truth[policy], single)
+            .await;
         let masks_alike = truth["cf_full"]["count"] == truth["cf"]["count"];
         for slab in truth["slabs"].as_array().into_iter().flatten() {
             if slab["cf_full_count"] != slab["cf"]["count"] || is_time {
@@ -242,8 +306,16 @@ impl Check {
                 .collect();
             let part = self.table(var, Some(&slices.join(", ")));
             let got = row(session, &format!("{select} {part}")).await?;
-            self.judge(&format!("{var} [{}]", slices.join(", ")), &got, &slab["cf"], single).await;
-            let Some(coord) = slab["coord"].as_object() else { continue };
+            self.judge(
+                &format!("{var} [{}]", slices.join(", ")),
+                &got,
+                &slab["cf"],
+                single,
+            )
+            .await;
+            let Some(coord) = slab["coord"].as_object() else {
+                continue;
+            };
             let mut terms = Vec::new();
             for (range, dim) in slab["index"].as_array().unwrap().iter().zip(dims) {
                 let (low, high) = (&range[0], range[1].as_u64().unwrap().saturating_sub(1));
@@ -257,9 +329,16 @@ impl Check {
             }
             let sql = format!("{select} {from} WHERE {}", terms.join(" AND "));
             let got = row(session, &sql).await?;
-            self.judge(&format!("{var} {}", terms.join(" AND ")), &got, &slab["cf"], single).await;
+            self.judge(
+                &format!("{var} {}", terms.join(" AND ")),
+                &got,
+                &slab["cf"],
+                single,
+            )
+            .await;
         }
-        if let (Some(value), true, false) = (truth["pred"]["value"].as_f64(), masks_alike, is_time) {
+        if let (Some(value), true, false) = (truth["pred"]["value"].as_f64(), masks_alike, is_time)
+        {
             let sql = format!(
                 "SELECT count(*), sum(CAST({column} AS DOUBLE)) FROM {from} \
                  WHERE CAST({column} AS DOUBLE) > CAST('{value:e}' AS DOUBLE)"
@@ -272,7 +351,8 @@ impl Check {
                     <= scale * if single { 2e-7 } else { 1e-12 };
             // A threshold is a value of the data: rounding to single precision may put it on the other side.
             if !same && !single {
-                self.differs(format!("{var} > {value}: got {got:?}, want {want}")).await;
+                self.differs(format!("{var} > {value}: got {got:?}, want {want}"))
+                    .await;
             }
             self.report.compared.fetch_add(1, Ordering::Relaxed);
         }
@@ -289,7 +369,8 @@ impl Check {
                 self.report.compared.fetch_add(1, Ordering::Relaxed);
                 let got = got.as_str().unwrap_or("NULL");
                 if seconds(got) != seconds(want) {
-                    self.differs(format!("{var} time: got {got}, want {want}")).await;
+                    self.differs(format!("{var} time: got {got}, want {want}"))
+                        .await;
                 }
             }
         }
@@ -306,7 +387,10 @@ impl Check {
         low: &Value,
         high: u64,
     ) -> datafusion::common::Result<String> {
-        let frame = self.cf.sql(&format!("SELECT \"{dim}\" FROM {from} LIMIT 0")).await?;
+        let frame = self
+            .cf
+            .sql(&format!("SELECT \"{dim}\" FROM {from} LIMIT 0"))
+            .await?;
         match frame.schema().field(0).data_type() {
             DataType::Timestamp(..) | DataType::Utf8 => {
                 let sql = format!(
@@ -325,14 +409,23 @@ impl Check {
                 }
                 ends.sort_by(f64::total_cmp);
                 // The truth unpacks in double precision; a column in single precision has the same values, rounded.
-                let kind = if *kind == DataType::Float32 { "REAL" } else { "DOUBLE" };
+                let kind = if *kind == DataType::Float32 {
+                    "REAL"
+                } else {
+                    "DOUBLE"
+                };
                 let [a, b] = ends.map(|end| format!("CAST('{end:e}' AS {kind})"));
                 Ok(format!("\"{dim}\" BETWEEN {a} AND {b}"))
             }
         }
     }
 
-    async fn texts(&self, truth: &Value, column: &str, from: &str) -> datafusion::common::Result<()> {
+    async fn texts(
+        &self,
+        truth: &Value,
+        column: &str,
+        from: &str,
+    ) -> datafusion::common::Result<()> {
         let sql = format!(
             "SELECT count(*), count(DISTINCT {column}), min({column}), max({column}) FROM {from}"
         );
@@ -345,7 +438,11 @@ impl Check {
                 _ => *got == truth[name],
             };
             if !same {
-                self.differs(format!("{} {name}: got {got}, want {}", truth["var"], truth[name])).await;
+                self.differs(format!(
+                    "{} {name}: got {got}, want {}",
+                    truth["var"], truth[name]
+                ))
+                .await;
             }
         }
         Ok(())
@@ -370,16 +467,24 @@ impl Check {
                 _ => false,
             };
             if !same {
-                self.differs(format!("{what} {name}: got {got}, want {}", want[name])).await;
+                self.differs(format!("{what} {name}: got {got}, want {}", want[name]))
+                    .await;
             }
         }
     }
 
     async fn differs(&self, what: String) {
-        if KNOWN.iter().any(|(file, of, _)| self.path.ends_with(file) && what.starts_with(of)) {
+        if KNOWN
+            .iter()
+            .any(|(file, of, _)| self.path.ends_with(file) && what.starts_with(of))
+        {
             return;
         }
-        self.report.differences.lock().await.push(format!("{}: {what}", self.path));
+        self.report
+            .differences
+            .lock()
+            .await
+            .push(format!("{}: {what}", self.path));
     }
 }
 
@@ -393,5 +498,10 @@ fn number(value: &Value) -> Option<f64> {
 
 /// An instant without what comes after the whole seconds, except that a fraction of zero is none.
 fn seconds(text: &str) -> String {
-    text.trim_end_matches('Z').replace(' ', "T").split('.').next().unwrap().to_owned()
+    text.trim_end_matches('Z')
+        .replace(' ', "T")
+        .split('.')
+        .next()
+        .unwrap()
+        .to_owned()
 }

@@ -11,16 +11,58 @@ fn rules() -> BTreeMap<&'static str, (Vec<&'static str>, Vec<&'static str>)> {
     let low = ["error"];
     let model = ["error", "array", "codec"];
     BTreeMap::from([
-        ("error", (vec![], vec!["datafusion", "arrow", "tokio", "object_store"])),
-        ("codec", (low.to_vec(), vec!["datafusion", "arrow", "tokio", "object_store"])),
+        (
+            "error",
+            (vec![], vec!["datafusion", "arrow", "tokio", "object_store"]),
+        ),
+        (
+            "codec",
+            (
+                low.to_vec(),
+                vec!["datafusion", "arrow", "tokio", "object_store"],
+            ),
+        ),
         ("store", (low.to_vec(), vec!["datafusion", "arrow"])),
-        ("array", (model.to_vec(), vec!["datafusion", "tokio", "object_store"])),
-        ("cf", (model.to_vec(), vec!["datafusion", "tokio", "object_store"])),
-        ("format", (vec!["error", "array", "codec", "store", "format"], vec!["datafusion"])),
-        ("read", (vec!["error", "array", "codec", "store", "cf"], vec!["datafusion"])),
-        ("query", (vec!["error", "array", "cf", "store", "read"], vec![])),
-        ("catalog", (vec!["error", "array", "cf", "store", "format", "read", "query"], vec![])),
-        ("session", (vec!["error", "array", "cf", "store", "read", "query", "catalog"], vec![])),
+        (
+            "array",
+            (model.to_vec(), vec!["datafusion", "tokio", "object_store"]),
+        ),
+        (
+            "cf",
+            (model.to_vec(), vec!["datafusion", "tokio", "object_store"]),
+        ),
+        (
+            "format",
+            (
+                vec!["error", "array", "codec", "store", "format"],
+                vec!["datafusion"],
+            ),
+        ),
+        (
+            "read",
+            (
+                vec!["error", "array", "codec", "store", "cf"],
+                vec!["datafusion"],
+            ),
+        ),
+        (
+            "query",
+            (vec!["error", "array", "cf", "store", "read"], vec![]),
+        ),
+        (
+            "catalog",
+            (
+                vec!["error", "array", "cf", "store", "format", "read", "query"],
+                vec![],
+            ),
+        ),
+        (
+            "session",
+            (
+                vec!["error", "array", "cf", "store", "read", "query", "catalog"],
+                vec![],
+            ),
+        ),
     ])
 }
 
@@ -31,12 +73,18 @@ fn rooms_import_downwards_only() {
     for (path, text) in sources(&project("src")) {
         let room = path.split(['/', '.']).next().unwrap().to_owned();
         let Some((own, foreign)) = rules.get(room.as_str()) else {
-            assert!(["lib", "main", "cli"].contains(&room.as_str()), "no rule for {path}");
+            assert!(
+                ["lib", "main", "cli"].contains(&room.as_str()),
+                "no rule for {path}"
+            );
             continue;
         };
         for line in code(&text) {
             for part in line.split("crate::").skip(1) {
-                let imported = part.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+                let imported = part
+                    .split(|c: char| !c.is_alphanumeric() && c != '_')
+                    .next()
+                    .unwrap();
                 if imported != room && !own.contains(&imported) {
                     wrong.push(format!("{path} imports {imported}: {line}"));
                 }
@@ -55,7 +103,9 @@ fn rooms_import_downwards_only() {
 fn a_format_never_imports_another_format() {
     for (path, text) in sources(&project("src/format")) {
         let format = path.split('/').next().unwrap();
-        for line in code(&text).filter(|line| line.contains("crate::format::") && path.contains('/')) {
+        for line in
+            code(&text).filter(|line| line.contains("crate::format::") && path.contains('/'))
+        {
             let imported = line.split("crate::format::").nth(1).unwrap();
             let is_trait = imported.starts_with(|c: char| c.is_uppercase() || c == '{');
             assert!(is_trait || imported.starts_with(format), "{path}: {line}");
@@ -76,7 +126,10 @@ fn files_say_what_they_are_and_stay_small() {
 fn the_front_door_defines_nothing() {
     let text = fs::read_to_string(project("src/lib.rs")).unwrap();
     for line in code(&text) {
-        assert!(line.starts_with("pub mod ") || line.starts_with("pub use "), "lib.rs: {line}");
+        assert!(
+            line.starts_with("pub mod ") || line.starts_with("pub use "),
+            "lib.rs: {line}"
+        );
     }
 }
 
@@ -99,7 +152,12 @@ fn sources(root: &Path) -> Vec<(String, String)> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                let name = path
+                    .strip_prefix(root)
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned();
                 if name.ends_with("tests.rs") {
                     continue;
                 }

@@ -21,7 +21,8 @@ async fn conform(folder: &str) {
                     Ok(got) => {
                         let got = Value::Array(got);
                         if !alike(&got, &statement["rows"], 1e-9) {
-                            wrong.push(format!("{sql}\n  got  {got}\n  want {}", statement["rows"]));
+                            wrong
+                                .push(format!("{sql}\n  got  {got}\n  want {}", statement["rows"]));
                         }
                     }
                     Err(error) => {
@@ -33,7 +34,12 @@ async fn conform(folder: &str) {
         }
     }
     assert!(statements > 0);
-    assert!(wrong.is_empty(), "{} of {statements} differ\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {statements} differ\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,13 +5,22 @@ use serde_json::Value;
 use crate::common::{alike, analyze, error, explain, project, row, rows, session};
 
 fn sample(name: &str) -> String {
-    project("sql-examples/data").join(name).to_str().unwrap().to_owned()
+    project("sql-examples/data")
+        .join(name)
+        .to_str()
+        .unwrap()
+        .to_owned()
 }
 
 /// The value of a metric, summed over the line of the scan: `name=12`, or `name=365 total → 31 matched`.
 fn metric(plan: &str, name: &str) -> String {
-    let line = plan.lines().find(|line| line.contains("ArraySource")).unwrap();
-    let from = line.find(&format!("{name}=")).unwrap_or_else(|| panic!("no {name} in {line}"));
+    let line = plan
+        .lines()
+        .find(|line| line.contains("ArraySource"))
+        .unwrap();
+    let from = line
+        .find(&format!("{name}="))
+        .unwrap_or_else(|| panic!("no {name} in {line}"));
     let value = &line[from + name.len() + 1..];
     value.split([',', ']']).next().unwrap().to_owned()
 }
@@ -25,15 +34,26 @@ async fn a_year_of_three_reads_its_chunks_only() {
     );
     let plan = analyze(&session, &sql).await;
     assert_eq!(metric(&plan, "chunks_read"), "365", "{plan}");
-    assert!(metric(&plan, "chunks_pruned_by_index").starts_with("1.09 K total") || metric(&plan, "chunks_pruned_by_index").starts_with("1095 total"), "{plan}");
+    assert!(
+        metric(&plan, "chunks_pruned_by_index").starts_with("1.09 K total")
+            || metric(&plan, "chunks_pruned_by_index").starts_with("1095 total"),
+        "{plan}"
+    );
     assert!(plan.contains("chunks=365/1095"), "{plan}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_month_of_every_year_reads_a_twelfth() {
     let session = session();
-    for predicate in ["month(time) = 7", "extract(month FROM time) = 7", "date_part('month', time) IN (7)"] {
-        let sql = format!("SELECT avg(tas) FROM '{}' WHERE {predicate}", sample("tas.nc"));
+    for predicate in [
+        "month(time) = 7",
+        "extract(month FROM time) = 7",
+        "date_part('month', time) IN (7)",
+    ] {
+        let sql = format!(
+            "SELECT avg(tas) FROM '{}' WHERE {predicate}",
+            sample("tas.nc")
+        );
         let plan = analyze(&session, &sql).await;
         assert_eq!(metric(&plan, "chunks_read"), "93", "{predicate}: {plan}");
     }
@@ -47,18 +67,33 @@ async fn a_box_on_a_curvilinear_grid_prunes_chunks() {
         sample("ocean.nc")
     );
     let plan = explain(&session, &format!("EXPLAIN {sql}")).await;
-    let chunks = plan.split("chunks=").nth(1).unwrap().split([',', '\n']).next().unwrap();
+    let chunks = plan
+        .split("chunks=")
+        .nth(1)
+        .unwrap()
+        .split([',', '\n'])
+        .next()
+        .unwrap();
     let (read, all) = chunks.split_once('/').unwrap();
-    assert!(read.parse::<u64>().unwrap() * 2 < all.parse::<u64>().unwrap(), "{plan}");
+    assert!(
+        read.parse::<u64>().unwrap() * 2 < all.parse::<u64>().unwrap(),
+        "{plan}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dimensions_are_answered_without_reading() {
     let session = session();
-    let sql = format!("SELECT count(*), min(time), max(lat), count(DISTINCT lat) FROM '{}' WHERE lat > 0", sample("tas.nc"));
+    let sql = format!(
+        "SELECT count(*), min(time), max(lat), count(DISTINCT lat) FROM '{}' WHERE lat > 0",
+        sample("tas.nc")
+    );
     let got = row(&session, &sql).await.unwrap();
     assert_eq!(got[0], 1095 * 8 * 24);
-    let sql = format!("EXPLAIN SELECT count(*), min(time), max(lat) FROM '{}' WHERE lat > 0", sample("tas.nc"));
+    let sql = format!(
+        "EXPLAIN SELECT count(*), min(time), max(lat) FROM '{}' WHERE lat > 0",
+        sample("tas.nc")
+    );
     let plan = explain(&session, &sql).await;
     assert!(plan.contains("PlaceholderRowExec"), "{plan}");
 }
@@ -66,17 +101,29 @@ async fn dimensions_are_answered_without_reading() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_come_in_order_where_the_grid_is() {
     let session = session();
-    let sql = format!("EXPLAIN SELECT time, tas FROM '{}' WHERE lat > 80 ORDER BY time LIMIT 3", sample("tas.nc"));
+    let sql = format!(
+        "EXPLAIN SELECT time, tas FROM '{}' WHERE lat > 80 ORDER BY time LIMIT 3",
+        sample("tas.nc")
+    );
     let plan = explain(&session, &sql).await;
     assert!(!plan.contains("SortExec"), "{plan}");
-    let sql = format!("SELECT time FROM '{}' ORDER BY time DESC LIMIT 2", sample("tas.nc"));
-    assert_eq!(rows(&session, &sql).await.unwrap()[0][0], "2004-12-31T12:00:00");
+    let sql = format!(
+        "SELECT time FROM '{}' ORDER BY time DESC LIMIT 2",
+        sample("tas.nc")
+    );
+    assert_eq!(
+        rows(&session, &sql).await.unwrap()[0][0],
+        "2004-12-31T12:00:00"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_predicate_on_data_saves_the_other_variables() {
     let session = session();
-    let sql = format!("SELECT sum(pr) FROM '{}' WHERE tas > 1000", sample("tas.nc"));
+    let sql = format!(
+        "SELECT sum(pr) FROM '{}' WHERE tas > 1000",
+        sample("tas.nc")
+    );
     let plan = analyze(&session, &sql).await;
     assert_ne!(metric(&plan, "chunks_skipped_by_predicate"), "0", "{plan}");
 }
@@ -112,25 +159,43 @@ async fn every_push_down_can_be_switched_off() {
         &["hyperslab.push_planes = false"],
         &["hyperslab.push_dynamic = false"],
         &["hyperslab.use_statistics = false"],
-        &["hyperslab.push_index_sets = false", "hyperslab.push_planes = false", "hyperslab.push_dynamic = false", "hyperslab.use_statistics = false"],
+        &[
+            "hyperslab.push_index_sets = false",
+            "hyperslab.push_planes = false",
+            "hyperslab.push_dynamic = false",
+            "hyperslab.use_statistics = false",
+        ],
         &["datafusion.execution.target_partitions = 1"],
-        &["datafusion.execution.target_partitions = 7", "hyperslab.tile_bytes = 1"],
-        &["datafusion.execution.batch_size = 3", "hyperslab.tile_bytes = 100"],
-        &["datafusion.execution.enable_file_stream_work_stealing = false", "hyperslab.rechunk_bytes = 1"],
+        &[
+            "datafusion.execution.target_partitions = 7",
+            "hyperslab.tile_bytes = 1",
+        ],
+        &[
+            "datafusion.execution.batch_size = 3",
+            "hyperslab.tile_bytes = 100",
+        ],
+        &[
+            "datafusion.execution.enable_file_stream_work_stealing = false",
+            "hyperslab.rechunk_bytes = 1",
+        ],
     ];
     let mut wrong = Vec::new();
     for statement in STATEMENTS {
         let mut first: Option<Value> = None;
         for settings in settings {
             // Rows of three are a slow way through a whole dataset: enough for what is pruned.
-            if settings.contains(&"datafusion.execution.batch_size = 3") && !statement.contains("ocean") {
+            if settings.contains(&"datafusion.execution.batch_size = 3")
+                && !statement.contains("ocean")
+            {
                 continue;
             }
             let session = session();
             for setting in *settings {
                 session.sql(&format!("SET {setting}")).await.unwrap();
             }
-            let sql = statement.replace("{tas}", &sample("tas.zarr")).replace("{ocean}", &sample("ocean.nc"));
+            let sql = statement
+                .replace("{tas}", &sample("tas.zarr"))
+                .replace("{ocean}", &sample("ocean.nc"));
             let got = match rows(&session, &sql).await {
                 Ok(rows) => Value::Array(rows),
                 Err(error) => Value::String(hyperslab::session::sentence(&error)),
@@ -138,7 +203,9 @@ async fn every_push_down_can_be_switched_off() {
             match &first {
                 None => first = Some(got),
                 Some(first) if alike(first, &got, 1e-9) => {}
-                Some(first) => wrong.push(format!("{sql}\n {settings:?}\n  first {first}\n  now   {got}")),
+                Some(first) => wrong.push(format!(
+                    "{sql}\n {settings:?}\n  first {first}\n  now   {got}"
+                )),
             }
         }
     }
@@ -155,20 +222,33 @@ async fn an_index_too_long_for_a_vector_is_pruned_by_comparison() {
     std::fs::write(path.join(".zarray"), metadata).unwrap();
     let session = session();
     let file = path.to_str().unwrap();
-    let got = row(&session, &format!("SELECT count(*), sum(long) FROM '{file}' WHERE dim_0 >= 999999999990")).await.unwrap();
+    let got = row(
+        &session,
+        &format!("SELECT count(*), sum(long) FROM '{file}' WHERE dim_0 >= 999999999990"),
+    )
+    .await
+    .unwrap();
     assert_eq!(got, [Value::from(10), Value::from(15.0)]);
-    let got = row(&session, &format!("SELECT count(*) FROM '{file}'")).await.unwrap();
+    let got = row(&session, &format!("SELECT count(*) FROM '{file}'"))
+        .await
+        .unwrap();
     assert_eq!(got, [Value::from(1_000_000_000_000_i64)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scan_beyond_the_memory_limit_is_an_error_or_finishes() {
     use hyperslab::session::{Session, SessionOptions};
-    let options = SessionOptions { memory_limit: Some(32 << 20), threads: Some(2) };
+    let options = SessionOptions {
+        memory_limit: Some(32 << 20),
+        threads: Some(2),
+    };
     let session = Session::with_options(&options).unwrap();
     let sql = format!("SELECT avg(tas), count(pr) FROM '{}'", sample("tas.nc"));
     row(&session, &sql).await.unwrap();
-    let options = SessionOptions { memory_limit: Some(1 << 10), threads: Some(2) };
+    let options = SessionOptions {
+        memory_limit: Some(1 << 10),
+        threads: Some(2),
+    };
     let session = Session::with_options(&options).unwrap();
     let text = error(&session, &sql).await;
     assert!(text.contains("ArrayScan"), "{text}");

@@ -10,7 +10,9 @@ fn example(text: &str) -> (String, Vec<Value>) {
         text.lines()
             .filter(move |line| line.starts_with("-->") == promise)
     };
-    let sql: Vec<&str> = lines(false).filter(|line| !line.starts_with("--")).collect();
+    let sql: Vec<&str> = lines(false)
+        .filter(|line| !line.starts_with("--"))
+        .collect();
     let rows = lines(true)
         .map(|line| serde_json::from_str(line.trim_start_matches("-->")).unwrap())
         .collect();
@@ -30,10 +32,19 @@ async fn every_example_gives_its_rows_in_every_format() {
     let mut wrong = Vec::new();
     for file in &files {
         let text = std::fs::read_to_string(file).unwrap();
-        assert!(text.starts_with("-- "), "{} does not say what it is for", file.display());
+        assert!(
+            text.starts_with("-- "),
+            "{} does not say what it is for",
+            file.display()
+        );
         let (sql, expected) = example(&text);
         assert!(!expected.is_empty(), "{} promises nothing", file.display());
-        for (nc, other) in [("tas.nc", "tas.zarr"), ("tas.nc", "tas.b2d"), ("ocean.nc", "ocean.zarr"), (".nc", ".nc")] {
+        for (nc, other) in [
+            ("tas.nc", "tas.zarr"),
+            ("tas.nc", "tas.b2d"),
+            ("ocean.nc", "ocean.zarr"),
+            (".nc", ".nc"),
+        ] {
             if !sql.contains(nc) {
                 continue;
             }
@@ -41,9 +52,23 @@ async fn every_example_gives_its_rows_in_every_format() {
                 .replace("sql-examples/data", folder.to_str().unwrap())
                 .replace(nc, other);
             match rows(&session(), &sql).await {
-                Ok(got) if alike(&Value::Array(got.clone()), &Value::Array(expected.clone()), 1e-9) => {}
-                Ok(got) => wrong.push(format!("{}: {sql}\n got  {}\n want {}", file.display(), Value::Array(got), Value::Array(expected.clone()))),
-                Err(error) => wrong.push(format!("{}: {sql}\n {}", file.display(), hyperslab::session::sentence(&error))),
+                Ok(got)
+                    if alike(
+                        &Value::Array(got.clone()),
+                        &Value::Array(expected.clone()),
+                        1e-9,
+                    ) => {}
+                Ok(got) => wrong.push(format!(
+                    "{}: {sql}\n got  {}\n want {}",
+                    file.display(),
+                    Value::Array(got),
+                    Value::Array(expected.clone())
+                )),
+                Err(error) => wrong.push(format!(
+                    "{}: {sql}\n {}",
+                    file.display(),
+                    hyperslab::session::sentence(&error)
+                )),
             }
         }
     }
