@@ -228,11 +228,19 @@ pub fn explain_missing(opened: &Opened, table: &str, column: &str) -> Option<Str
     })
 }
 
+/// The tuple with the most cells. A dimension of length 0 counts as 1, and of equals the tuple of more dimensions is
+/// larger, so that a dataset without rows yet has the main table that it will have with rows.
 fn largest<'a>(tables: impl Iterator<Item = &'a TableParts>) -> Option<TableParts> {
+    let size = |table: &TableParts| {
+        let cells = table.dimensions.iter().fold(1u64, |cells, (_, length)| {
+            cells.saturating_mul((*length).max(1))
+        });
+        (cells, table.dimensions.len())
+    };
     let mut largest: Option<&TableParts> = None;
     for table in tables.filter(|table| table.is_tuple) {
         // The first of equals stays.
-        if largest.is_none_or(|largest| table.rows() > largest.rows()) {
+        if largest.is_none_or(|largest| size(table) > size(largest)) {
             largest = Some(table);
         }
     }

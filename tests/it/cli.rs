@@ -346,6 +346,7 @@ fn info_is_the_same_in_every_format_of_a_dataset() {
         assert_eq!(tas["shape"], json!([24, 8, 12]), "{name}");
         assert_eq!(tas["decoded_bytes"], 9216, "{name}");
         assert_eq!(tas["role"], "data", "{name}");
+        assert_eq!(described["attributes"]["title"], "a little world", "{name}");
         assert!(described["stored_bytes"].as_u64().unwrap() > 1000, "{name}");
     }
 }

@@ -14,4 +14,5 @@ mod corpus;
 mod floors;
 mod formats;
 mod pushdown;
+mod random;
 mod sql_examples;

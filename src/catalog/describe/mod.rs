@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use arrow::datatypes::DataType;
 use futures::TryStreamExt;
 use object_store::path::Path;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::array::dtype::ElementType;
@@ -35,6 +35,7 @@ pub struct Description {
     /// Bytes it takes where it is stored, if that is known.
     pub stored_bytes: Option<u64>,
     /// Attributes of the dataset, in the order of the file.
+    #[serde(serialize_with = "object")]
     pub attributes: Vec<(String, Value)>,
     /// Its groups, the root first.
     pub groups: Vec<GroupDescription>,
@@ -108,6 +109,7 @@ pub struct VariableDescription {
     /// Attribute `long_name`.
     pub long_name: Option<String>,
     /// Attributes that change values: packing, missing values, valid range.
+    #[serde(serialize_with = "object")]
     pub encoding: Vec<(String, Value)>,
     /// Why it cannot be decoded.
     pub problem: Option<String>,
@@ -367,6 +369,11 @@ fn float(element: ElementType, value: f64) -> Value {
     )]
     let shortest = (value as f32).to_string();
     Value::from(shortest.parse::<f64>().unwrap_or(value))
+}
+
+/// Names with their values as one object.
+fn object<S: Serializer>(pairs: &[(String, Value)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(name, value)| (name, value)))
 }
 
 fn columns(table: &tables::TableParts) -> Vec<String> {
