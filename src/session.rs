@@ -151,7 +151,8 @@ impl Session {
                     Err(_) => continue,
                 },
             };
-            if let Some(reason) = tables::explain_missing(&opened, &table, &column) {
+            let options = self.catalog.options();
+            if let Some(reason) = tables::explain_missing(&opened, &table, &column, &options) {
                 return engine_error(Error::Invalid(reason));
             }
         }

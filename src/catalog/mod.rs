@@ -168,11 +168,19 @@ async fn open(store: Store, kind: Kind, format: Option<&str>) -> Result<Opened> 
             tables: OnceLock::new(),
         });
     }
-    let known: Vec<&str> = FORMATS.iter().map(|format| format.name()).collect();
-    Err(Error::Unsupported(format!(
-        "{location} is not an array dataset: it is none of {} (netCDF-4 is hdf5)",
-        known.join(", ")
-    )))
+    Err(Error::Unsupported(match head.get(..4) {
+        Some(b"CDF\x01" | b"CDF\x02" | b"CDF\x05") => format!(
+            "{location} is a netCDF-3 file, which cannot be read yet; nccopy -k nc4 makes a netCDF-4 file of it"
+        ),
+        Some(b"PK\x03\x04") => {
+            format!(
+                "{location} is a zip archive, which cannot be read yet; unpack it into a directory"
+            )
+        }
+        _ => format!(
+            "{location} is not an array dataset: it is neither netCDF-4 or HDF5, Zarr, nor Blosc2"
+        ),
+    }))
 }
 
 /// Gives characters and bounds the meaning that the conventions give them: characters are joined to words, bounds have

@@ -144,26 +144,21 @@ pub fn unreadable(opened: &Opened, path: &str) -> Option<String> {
 /// # Errors
 /// When a coordinate cannot be read or decoded.
 pub async fn grid(opened: &Opened, table: &TableParts, options: &HyperslabOptions) -> Result<Grid> {
-    let decode = DecodeOptions {
-        decode: options.decode,
-        nan_as_null: options.nan_as_null,
-        default_fill: opened.dataset.format == "netcdf4",
-    };
+    let decode = decode_options(opened, options);
     let decoded = |variable: &Arc<Variable>| -> Result<GridVariable> {
         Ok(GridVariable {
-            decoding: Arc::new(Decoding::new(variable, &decode).within(|| &variable.path)?),
+            decoding: Arc::new(Decoding::new(variable, &decode)?),
             variable: Arc::clone(variable),
         })
     };
-    let hint = "; SET hyperslab.decode = false reads the stored values";
     let coordinates = table
         .coordinates
         .iter()
         .map(|coordinate| coordinate.as_ref().map(decoded).transpose())
         .collect::<Result<Vec<_>>>()
         .map_err(|error| match error {
-            Error::Invalid(text) => Error::Invalid(text + hint),
-            Error::Unsupported(text) => Error::Unsupported(text + hint),
+            Error::Invalid(text) => Error::Invalid(text + STORED_VALUES),
+            Error::Unsupported(text) => Error::Unsupported(text + STORED_VALUES),
             error => error,
         })
         .within(|| opened.store.location())?;
@@ -191,10 +186,35 @@ pub async fn grid(opened: &Opened, table: &TableParts, options: &HyperslabOption
         .within(|| opened.store.location())
 }
 
+/// What a person can do about attributes that cannot be decoded.
+const STORED_VALUES: &str = "; SET hyperslab.decode = false reads the stored values";
+
+fn decode_options(opened: &Opened, options: &HyperslabOptions) -> DecodeOptions {
+    DecodeOptions {
+        decode: options.decode,
+        nan_as_null: options.nan_as_null,
+        default_fill: opened.dataset.format == "netcdf4",
+    }
+}
+
 /// Why `column` is not a column of `table`, if the dataset knows it: in which table it is, or why it cannot be read.
 #[must_use]
-pub fn explain_missing(opened: &Opened, table: &str, column: &str) -> Option<String> {
+pub fn explain_missing(
+    opened: &Opened,
+    table: &str,
+    column: &str,
+    options: &HyperslabOptions,
+) -> Option<String> {
     let location = opened.store.location();
+    let decode = decode_options(opened, options);
+    let undecodable = tables(opened)
+        .iter()
+        .find(|other| other.name == table)
+        .and_then(|table| table.variable(column))
+        .and_then(|variable| Decoding::new(variable, &decode).err());
+    if let Some(error) = undecodable {
+        return Some(format!("{location}: {error}{STORED_VALUES}"));
+    }
     let group = table.rsplit_once('/').map_or("", |(group, _)| group);
     if let Some(reason) = unreadable(opened, &join(group, column)) {
         return Some(format!("{location}: {column} cannot be read: {reason}"));

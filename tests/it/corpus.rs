@@ -31,7 +31,6 @@ const FEATURES: &[&str] = &[
     "bit field",
     "zip",
     "structured",
-    "is none of",
     "time units",
     "array type",
     "precision",

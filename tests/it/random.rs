@@ -98,7 +98,7 @@ impl Case {
         std::fs::write(folder.join(".zgroup"), r#"{"zarr_format":2}"#).unwrap();
         let names = &NAMES[..self.shape.len()];
         for (name, values) in names.iter().zip(&self.coordinates) {
-            let bytes = values
+            let bytes: Vec<Vec<u8>> = values
                 .iter()
                 .map(|value| value.to_le_bytes().to_vec())
                 .collect();
@@ -109,7 +109,7 @@ impl Case {
                 &[name],
                 &[values.len()],
                 &[values.len().max(1)],
-                bytes,
+                &bytes,
                 false,
             );
         }
@@ -128,7 +128,7 @@ impl Case {
                 names,
                 &self.shape,
                 &chunks,
-                single(values),
+                &single(values),
                 true,
             );
         }
@@ -144,7 +144,7 @@ impl Case {
             &names[of..],
             &self.shape[of..],
             &chunks,
-            single(&self.plane),
+            &single(&self.plane),
             true,
         );
     }
@@ -195,7 +195,7 @@ fn array(
     dims: &[&str],
     shape: &[usize],
     chunks: &[usize],
-    cells: Vec<Vec<u8>>,
+    cells: &[Vec<u8>],
     missing: bool,
 ) {
     let folder = folder.join(name);
