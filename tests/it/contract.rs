@@ -287,3 +287,32 @@ async fn datasets_join_somebody_elses_session() {
     let batches = context.sql(&sql).await.unwrap().collect().await.unwrap();
     assert_eq!(batches[0].num_rows(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_rows_join_cubes() {
+    let session = session();
+    let folder = tempfile::tempdir().unwrap();
+    let stations = folder.path().join("stations.csv");
+    std::fs::write(&stations, "name,lat,lon\nA,50.625,15\nB,-5.625,30\n").unwrap();
+    let sql = format!(
+        "SELECT s.name, count(t.tas) FROM '{}' s JOIN '{}' t ON s.lat = t.lat AND s.lon = t.lon GROUP BY s.name ORDER BY 1",
+        stations.display(),
+        sample("tas.zarr")
+    );
+    let want = [json!(["A", 1095]), json!(["B", 1095])];
+    assert_eq!(rows(&session, &sql).await.unwrap(), want);
+    let parquet = folder.path().join("july.parquet");
+    let copy = format!(
+        "COPY (SELECT * FROM '{}' WHERE month(time) = 7) TO '{}' STORED AS PARQUET",
+        sample("tas.nc"),
+        parquet.display()
+    );
+    rows(&session, &copy).await.unwrap();
+    let counted = row(
+        &session,
+        &format!("SELECT count(*) FROM '{}'", parquet.display()),
+    )
+    .await
+    .unwrap();
+    assert_eq!(counted, [Value::from(93 * 16 * 24)]);
+}

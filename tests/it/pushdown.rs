@@ -1,5 +1,7 @@
 //! Push-down: it fires (EXPLAIN ANALYZE says so), and switched off it gives the same answer.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::common::{alike, analyze, error, explain, project, row, rows, session};
@@ -252,4 +254,54 @@ async fn a_scan_beyond_the_memory_limit_is_an_error_or_finishes() {
     let session = Session::with_options(&options).unwrap();
     let text = error(&session, &sql).await;
     assert!(text.contains("ArrayScan"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_stream_reads_no_further() {
+    use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+    use futures::StreamExt;
+    let session = session();
+    for setting in [
+        "hyperslab.tile_bytes = 1",
+        "datafusion.execution.target_partitions = 1",
+    ] {
+        session.sql(&format!("SET {setting}")).await.unwrap();
+    }
+    let sql = format!("SELECT time, tas FROM '{}'", sample("tas.nc"));
+    let frame = session.sql(&sql).await.unwrap();
+    let plan = frame.create_physical_plan().await.unwrap();
+    let context = session.context().task_ctx();
+    let mut stream = execute_stream(Arc::clone(&plan), context).unwrap();
+    stream.next().await.unwrap().unwrap();
+    drop(stream);
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    let read = |plan: &Arc<dyn ExecutionPlan>| {
+        let metrics = plan.metrics().unwrap();
+        metrics.sum_by_name("chunks_read").unwrap().as_usize()
+    };
+    let mut scan = plan;
+    while let Some(child) = scan.children().first().map(|child| Arc::clone(child)) {
+        scan = child;
+    }
+    let after = read(&scan);
+    assert!(
+        (1..200).contains(&after),
+        "{after} of 1095 chunks were read"
+    );
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert_eq!(read(&scan), after);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_join_on_a_dimension_prunes_chunks_while_it_runs() {
+    let session = session();
+    session.sql("SET hyperslab.tile_bytes = 1").await.unwrap();
+    let sql = format!(
+        "SELECT sum(t.tas) FROM '{}' t JOIN (VALUES (TIMESTAMP '2003-03-03T12:00:00'), (TIMESTAMP '2003-03-04T12:00:00')) d(time) \
+         ON t.time = d.time",
+        sample("tas.nc")
+    );
+    let plan = analyze(&session, &sql).await;
+    let read: usize = metric(&plan, "chunks_read").parse().unwrap();
+    assert!(read <= 10, "{plan}");
 }
