@@ -60,12 +60,6 @@ impl ReadPlan {
             chunks: numbers.into_iter().zip(addresses).collect(),
         })
     }
-
-    /// Bytes that decoding this plan holds at once: the slab, and one chunk before and after decoding.
-    #[must_use]
-    pub fn memory(&self) -> u64 {
-        memory(&self.layout, self.selection.cells())
-    }
 }
 
 /// Bytes that reading `cells` cells of a variable holds at once: the slab, and one chunk before and after decoding.

@@ -199,13 +199,7 @@ impl Store {
     /// fails.
     pub async fn range(&self, key: &str, offset: u64, length: usize) -> Result<Bytes> {
         match &self.backend {
-            Backend::Local { .. } => {
-                // A length from a damaged file must not become an allocation.
-                self.check_range(key, self.file(key)?.as_ref(), offset, length)?;
-                let mut bytes = vec![0; length];
-                self.read_local(key, offset, &mut bytes)?;
-                Ok(bytes.into())
-            }
+            Backend::Local { .. } => self.range_local(key, offset, length),
             Backend::Remote { objects, prefix } => {
                 let bytes = objects
                     .get_range(
@@ -229,12 +223,7 @@ impl Store {
     /// As [`Store::range`].
     pub fn range_blocking(&self, key: &str, offset: u64, length: usize) -> Result<Bytes> {
         match &self.backend {
-            Backend::Local { .. } => {
-                self.check_range(key, self.file(key)?.as_ref(), offset, length)?;
-                let mut bytes = vec![0; length];
-                self.read_local(key, offset, &mut bytes)?;
-                Ok(bytes.into())
-            }
+            Backend::Local { .. } => self.range_local(key, offset, length),
             Backend::Remote { .. } => {
                 tokio::runtime::Handle::current().block_on(self.range(key, offset, length))
             }
@@ -352,6 +341,14 @@ impl Store {
         }
         files.insert(key.to_owned(), Arc::clone(&file));
         Ok(file)
+    }
+
+    fn range_local(&self, key: &str, offset: u64, length: usize) -> Result<Bytes> {
+        // A length from a damaged file must not become an allocation.
+        self.check_range(key, self.file(key)?.as_ref(), offset, length)?;
+        let mut bytes = vec![0; length];
+        self.read_local(key, offset, &mut bytes)?;
+        Ok(bytes.into())
     }
 
     fn check_range(&self, key: &str, file: &File, offset: u64, length: usize) -> Result<()> {

@@ -14,6 +14,24 @@ pub fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+/// The path of a file of the conformance suite.
+pub fn little(name: &str) -> String {
+    project("tests/data")
+        .join(name)
+        .to_str()
+        .unwrap()
+        .to_owned()
+}
+
+/// The path of a file of sample data.
+pub fn sample(name: &str) -> String {
+    project("sql-examples/data")
+        .join(name)
+        .to_str()
+        .unwrap()
+        .to_owned()
+}
+
 /// A session of its own for one test.
 pub fn session() -> Session {
     Session::new().unwrap()

@@ -2,23 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{error, project, row, rows, session};
-
-fn little(name: &str) -> String {
-    project("tests/data")
-        .join(name)
-        .to_str()
-        .unwrap()
-        .to_owned()
-}
-
-fn sample(name: &str) -> String {
-    project("sql-examples/data")
-        .join(name)
-        .to_str()
-        .unwrap()
-        .to_owned()
-}
+use crate::common::{error, little, row, rows, sample, session};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dataset_is_a_schema() {

@@ -4,15 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::common::{alike, analyze, error, explain, project, row, rows, session};
-
-fn sample(name: &str) -> String {
-    project("sql-examples/data")
-        .join(name)
-        .to_str()
-        .unwrap()
-        .to_owned()
-}
+use crate::common::{alike, analyze, error, explain, row, rows, sample, session};
 
 /// The value of a metric, summed over the line of the scan: `name=12`, or `name=365 total → 31 matched`.
 fn metric(plan: &str, name: &str) -> String {
