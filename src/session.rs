@@ -6,7 +6,7 @@ use arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, Result, SchemaError, TableReference};
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::dynamic_file::DynamicListTableFactory;
-use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::{FunctionRegistry, SessionStateBuilder, SessionStateDefaults};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionState;
@@ -184,7 +184,7 @@ pub fn install(context: &SessionContext) -> Result<Arc<Catalog>> {
     for (name, function) in functions::functions(&catalog) {
         context.register_udtf(name, function);
     }
-    register_sql_functions(context);
+    register_sql_functions(context)?;
     let files = DynamicListTableFactory::new(Default::default());
     files.session_store().with_state(context.state_weak_ref());
     let files = Arc::new(files);
@@ -200,19 +200,21 @@ pub fn install(context: &SessionContext) -> Result<Arc<Catalog>> {
     Ok(catalog)
 }
 
-/// Registers our SQL functions over those of the engine. The first planner wins, so ours go in front.
-fn register_sql_functions(context: &SessionContext) {
-    let functions = hyperslab_udfs::all();
-    let state = context.state();
-    let mut planners = functions.planners;
-    planners.extend(state.expr_planners().iter().cloned());
-    let state = SessionStateBuilder::new_from_existing(state)
-        .with_expr_planners(planners)
-        .build();
-    *context.state_ref().write() = state;
-    for function in functions.scalar {
-        context.register_udf(Arc::unwrap_or_clone(function));
+/// Registers our SQL functions over those of the engine; functions that the session has from elsewhere stay.
+fn register_sql_functions(context: &SessionContext) -> Result<()> {
+    let ours = hyperslab_udfs::all();
+    let engine = SessionStateDefaults::default_scalar_functions();
+    for function in ours.scalar {
+        let present = context.udf(function.name()).ok();
+        if present.is_none_or(|present| engine.contains(&present)) {
+            context.register_udf(Arc::unwrap_or_clone(function));
+        }
     }
+    let state = context.state_ref();
+    for rewrite in ours.rewrites {
+        state.write().register_function_rewrite(rewrite)?;
+    }
+    Ok(())
 }
 
 /// The tables a statement refers to.

@@ -93,19 +93,10 @@ impl Pruned {
             }
             let mut sources = Vec::new();
             for column in columns_of(conjunct) {
-                let source = match grid.columns.get(column) {
-                    Some(Column::Variable(variable)) => {
-                        Source::Cells(self.read(grid, variable, &mut buffers).await?)
-                    }
-                    Some(Column::Coordinate { axis }) => {
-                        Source::Vector(*axis, self.vector(grid, *axis)?)
-                    }
-                    Some(Column::Index { axis }) => {
-                        Source::Vector(*axis, indices(self.dim(*axis)?))
-                    }
-                    None => return Err(internal_datafusion_err!("no column {column}")),
-                };
-                sources.push(source);
+                sources.push(match grid.variable(column) {
+                    Some(variable) => Source::Cells(self.read(grid, variable, &mut buffers).await?),
+                    None => self.vector(grid, column)?,
+                });
             }
             let mask = self.evaluate(grid, conjunct, &axes, &sources)?;
             self.apply_mask(axes, &mask);
@@ -130,17 +121,9 @@ impl Pruned {
                 .iter()
                 .all(|column| grid.variable(*column).is_none());
             if axes.len() == 1 && in_memory && self.is_plane(grid, conjunct, &axes, options) {
-                let axis = axes.first().copied().unwrap_or_default();
                 let sources = columns_of(conjunct)
-                    .iter()
-                    .map(|column| {
-                        Ok(match grid.columns.get(*column) {
-                            Some(Column::Coordinate { .. }) => {
-                                Source::Vector(axis, self.vector(grid, axis)?)
-                            }
-                            _ => Source::Vector(axis, indices(self.dim(axis)?)),
-                        })
-                    })
+                    .into_iter()
+                    .map(|column| self.vector(grid, column))
                     .collect::<Result<Vec<_>>>()?;
                 let mask = self.evaluate(grid, conjunct, &axes, &sources)?;
                 self.apply_mask(axes, &mask);
@@ -182,11 +165,14 @@ impl Pruned {
             .ok_or_else(|| internal_datafusion_err!("no dimension {axis}"))
     }
 
-    fn vector(&self, grid: &Grid, axis: usize) -> Result<ArrayRef> {
-        let set = self.dim(axis)?;
-        match grid.axes.get(axis).and_then(|axis| axis.values.as_ref()) {
-            Some(values) => Ok(select(values, set)?),
-            None => Ok(indices(set)),
+    /// The selected values of a column that is the coordinate or the index of a dimension.
+    fn vector(&self, grid: &Grid, column: usize) -> Result<Source> {
+        match grid.columns.get(column) {
+            Some(Column::Coordinate { axis } | Column::Index { axis }) => {
+                let values = coordinate(grid, column, self.dim(*axis)?)?;
+                Ok(Source::Vector(*axis, values))
+            }
+            Some(Column::Variable(_)) | None => Err(internal_datafusion_err!("no column {column}")),
         }
     }
 
@@ -576,15 +562,7 @@ pub fn excludes(grid: &Grid, expr: &Arc<dyn PhysicalExpr>, dims: &[IndexSet]) ->
         let predicate = Predicate::new(grid, std::slice::from_ref(conjunct))?;
         let values = columns
             .iter()
-            .map(
-                |column| match (grid.columns.get(*column), grid.axes.get(*axis)) {
-                    (Some(Column::Coordinate { .. }), Some(axis)) => match &axis.values {
-                        Some(values) => Ok(select(values, set)?),
-                        None => Ok(indices(set)),
-                    },
-                    _ => Ok(indices(set)),
-                },
-            )
+            .map(|column| coordinate(grid, *column, set))
             .collect::<Result<Vec<_>>>()?;
         let rows = usize::try_from(set.count()).unwrap_or(usize::MAX);
         if predicate.evaluate(values, rows)?.count_set_bits() == 0 {
@@ -592,6 +570,20 @@ pub fn excludes(grid: &Grid, expr: &Arc<dyn PhysicalExpr>, dims: &[IndexSet]) ->
         }
     }
     Ok(false)
+}
+
+/// The values at the indices `set` of a column that is the coordinate or the index of a dimension.
+fn coordinate(grid: &Grid, column: usize, set: &IndexSet) -> Result<ArrayRef> {
+    let vector = match grid.columns.get(column) {
+        Some(Column::Coordinate { axis }) => {
+            grid.axes.get(*axis).and_then(|axis| axis.values.as_ref())
+        }
+        Some(Column::Index { .. } | Column::Variable(_)) | None => None,
+    };
+    match vector {
+        Some(values) => Ok(select(values, set)?),
+        None => Ok(indices(set)),
+    }
 }
 
 fn columns_of(expr: &Arc<dyn PhysicalExpr>) -> Vec<usize> {

@@ -274,6 +274,15 @@ impl<'a> Job<'a> {
             return Ok(());
         }
         counters.bytes_decoded += decoded_length;
+        if pipeline.0.is_empty() {
+            if bytes.len() != decoded_length {
+                return Err(Error::Corrupt(format!(
+                    "it has {} bytes where {decoded_length} are needed",
+                    bytes.len()
+                )));
+            }
+            return self.stored(bytes, &part.crop, target);
+        }
         if self.layout.order == ElementOrder::C && part.crop.is_whole(&self.chunk, &self.shape) {
             return pipeline.decode(bytes, part.skipped(), target.slab, scratch);
         }

@@ -6,9 +6,11 @@ use std::sync::{Arc, LazyLock};
 use datafusion::arrow::array::{Int32Array, Int64Array};
 use datafusion::arrow::compute::kernels::cast_utils::IntervalUnit;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::{Result, ScalarValue, exec_err, internal_err, plan_err};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result, ScalarValue, exec_err, internal_err, plan_err};
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult};
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::preimage::PreimageResult;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
@@ -33,14 +35,26 @@ pub(crate) fn date_part() -> Arc<ScalarUDF> {
     Arc::clone(&FUNCTION)
 }
 
-/// Plans `EXTRACT(part FROM date)` as a call of this `date_part`.
+/// Calls this `date_part` where a plan calls the one of DataFusion. The planner of `EXTRACT` names that one itself, and
+/// a planner of ours in front of it would also have to come before those of other functions.
 #[derive(Debug)]
-pub(crate) struct ExtractPlanner;
+pub(crate) struct RewriteDatePart;
 
-impl ExprPlanner for ExtractPlanner {
-    fn plan_extract(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
-        let call = ScalarFunction::new_udf(date_part(), args);
-        Ok(PlannerResult::Planned(Expr::ScalarFunction(call)))
+impl FunctionRewrite for RewriteDatePart {
+    fn name(&self) -> &str {
+        "date_part of all calendars"
+    }
+
+    fn rewrite(&self, expr: Expr, _: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
+        match expr {
+            Expr::ScalarFunction(call)
+                if call.func == datafusion::functions::datetime::date_part() =>
+            {
+                let call = ScalarFunction::new_udf(date_part(), call.args);
+                Ok(Transformed::yes(Expr::ScalarFunction(call)))
+            }
+            other => Ok(Transformed::no(other)),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use datafusion::common::{Result, exec_err, internal_err, plan_err};
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility,
+    Signature, TypeSignature, Volatility,
 };
 
 use crate::date_part::{coerce_but_text, constant_text};
@@ -17,9 +17,15 @@ use crate::text_date::{TextCalendar, TextDate, invoke_stock, is_text, like, stoc
 /// The function; there is one, so that calls compare equal wherever they were made.
 pub(crate) fn date_trunc() -> Arc<ScalarUDF> {
     static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+        let stock = datafusion::functions::datetime::date_trunc();
+        // Ours decides; the other one is what the information schema lists.
+        let signatures = vec![
+            TypeSignature::UserDefined,
+            stock.signature().type_signature.clone(),
+        ];
         Arc::new(ScalarUDF::new_from_impl(DateTrunc {
-            stock: datafusion::functions::datetime::date_trunc(),
-            signature: Signature::user_defined(Volatility::Immutable),
+            signature: Signature::one_of(signatures, Volatility::Immutable),
+            stock,
         }))
     });
     Arc::clone(&FUNCTION)

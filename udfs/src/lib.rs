@@ -15,17 +15,21 @@
 //!
 //! ```
 //! # use std::sync::Arc;
-//! # use datafusion::execution::session_state::SessionStateBuilder;
 //! # use datafusion::prelude::SessionContext;
+//! # use datafusion::error::Result;
+//! # use datafusion::execution::FunctionRegistry;
+//! # fn session() -> Result<SessionContext> {
+//! let mut context = SessionContext::new();
 //! let functions = hyperslab_udfs::all();
-//! let state = SessionStateBuilder::new()
-//!     .with_expr_planners(functions.planners) // before the default ones: the first planner wins
-//!     .with_default_features()
-//!     .build();
-//! let context = SessionContext::new_with_state(state);
 //! for function in functions.scalar {
 //!     context.register_udf(Arc::unwrap_or_clone(function)); // after the default ones: the last function wins
 //! }
+//! for rewrite in functions.rewrites {
+//!     context.register_function_rewrite(rewrite)?;
+//! }
+//! # Ok(context)
+//! # }
+//! # session().unwrap();
 //! ```
 
 mod date_part;
@@ -37,28 +41,24 @@ mod text_date;
 use std::sync::Arc;
 
 use datafusion::logical_expr::ScalarUDF;
-use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 
 /// What a session registers.
 #[derive(Debug)]
 pub struct Functions {
-    /// To be registered after the functions of DataFusion: two of them replace one.
+    /// To be registered after the functions of DataFusion: `date_trunc` replaces one.
     pub scalar: Vec<Arc<ScalarUDF>>,
-    /// To be put before the planners of DataFusion: `EXTRACT` means the `date_part` of this crate.
-    pub planners: Vec<Arc<dyn ExprPlanner>>,
+    /// DataFusion's `date_part` becomes that of this crate wherever a plan has it: by name, or as `EXTRACT`.
+    pub rewrites: Vec<Arc<dyn FunctionRewrite + Send + Sync>>,
 }
 
 /// Every function of this crate.
 #[must_use]
 pub fn all() -> Functions {
-    let mut scalar = vec![
-        date_part::date_part(),
-        date_trunc::date_trunc(),
-        season::season(),
-    ];
+    let mut scalar = vec![date_trunc::date_trunc(), season::season()];
     scalar.extend(named_part::named_parts());
     Functions {
         scalar,
-        planners: vec![Arc::new(date_part::ExtractPlanner)],
+        rewrites: vec![Arc::new(date_part::RewriteDatePart)],
     }
 }

@@ -11,6 +11,7 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicr
 use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::error::Result;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
@@ -285,12 +286,14 @@ fn session() -> Result<SessionContext> {
     let functions = hyperslab_udfs::all();
     let state = SessionStateBuilder::new()
         .with_config(SessionConfig::new().with_target_partitions(1))
-        .with_expr_planners(functions.planners)
         .with_default_features()
         .build();
-    let context = SessionContext::new_with_state(state);
+    let mut context = SessionContext::new_with_state(state);
     for function in functions.scalar {
         context.register_udf(Arc::unwrap_or_clone(function));
+    }
+    for rewrite in functions.rewrites {
+        context.register_function_rewrite(rewrite)?;
     }
     let micros = TIMES.iter().map(|time| {
         let time: chrono::NaiveDateTime = (*time)?.parse().ok()?;
