@@ -51,7 +51,7 @@ def in_process(code, repeat=3):
         out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         if out.returncode != 0:
             return None
-        results.append(json.loads(out.stdout))
+        results.append(json.loads(out.stdout.strip().splitlines()[-1]))
     return min(results)
 
 

@@ -7,15 +7,18 @@ mod stream;
 pub mod table;
 mod tile;
 
-use datafusion::common::config::ConfigExtension;
+use std::any::Any;
+use std::ops::Deref;
+
+use datafusion::common::config::{ConfigEntry, ConfigExtension, ExtensionOptions};
 use datafusion::common::extensions_options;
 use datafusion::error::DataFusionError;
 
 use crate::error::Error;
 
 extensions_options! {
-    /// The settings of hyperslab: `SET hyperslab.<name> = <value>`.
-    pub struct HyperslabOptions {
+    /// The values of the settings.
+    pub struct Settings {
         /// Apply CF conventions (missing values, packing, times). Off: the stored values.
         pub decode: bool, default = true
         /// NaN is NULL.
@@ -37,8 +40,47 @@ extensions_options! {
     }
 }
 
+/// The settings of hyperslab: `SET hyperslab.<name> = <value>`, `SHOW hyperslab.<name>`.
+#[derive(Clone, Debug, Default)]
+pub struct HyperslabOptions(Settings);
+
+impl Deref for HyperslabOptions {
+    type Target = Settings;
+
+    fn deref(&self) -> &Settings {
+        &self.0
+    }
+}
+
 impl ConfigExtension for HyperslabOptions {
     const PREFIX: &'static str = "hyperslab";
+}
+
+impl ExtensionOptions for HyperslabOptions {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn cloned(&self) -> Box<dyn ExtensionOptions> {
+        Box::new(self.clone())
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), DataFusionError> {
+        self.0.set(key, value)
+    }
+
+    /// The engine lists and shows settings by these names, so they need their prefix.
+    fn entries(&self) -> Vec<ConfigEntry> {
+        let mut entries = self.0.entries();
+        for entry in &mut entries {
+            entry.key = format!("{}.{}", Self::PREFIX, entry.key);
+        }
+        entries
+    }
 }
 
 /// The engine's error for one of ours; the sentence stays, its kind can be got back by downcasting.

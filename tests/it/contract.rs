@@ -255,6 +255,10 @@ async fn settings_change_what_a_column_holds() {
         .sql("SET hyperslab.index_columns = true")
         .await
         .unwrap();
+    let shown = rows(&session, "SHOW hyperslab.index_columns")
+        .await
+        .unwrap();
+    assert_eq!(shown, [json!(["hyperslab.index_columns", "true"])]);
     let sql = format!("SELECT count(*) FROM '{path}' WHERE time_i < 2 AND lat_i = 3");
     assert_eq!(row(&session, &sql).await.unwrap(), [Value::from(24)]);
 }
