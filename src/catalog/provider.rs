@@ -8,6 +8,7 @@ use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::common::Result;
 use datafusion::datasource::TableType;
 use datafusion::error::DataFusionError;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::catalog::{Catalog, Opened, tables};
 use crate::error::Error;
@@ -226,9 +227,14 @@ fn is_location(name: &str) -> bool {
         || (name.contains('.') && std::path::Path::new(name).exists())
 }
 
-/// Runs a future to its end for a caller that is not asynchronous: on a thread of its own, because the caller may be
-/// running on the thread of a runtime that must not be blocked within.
+/// Runs a future to its end for a caller that is not asynchronous. The caller may be running on the thread of a runtime:
+/// one with several threads lets a thread block, within another one only a thread of its own may.
 pub(crate) fn block_on<T: Send>(future: impl Future<Output = T> + Send) -> std::io::Result<T> {
+    if let Ok(runtime) = Handle::try_current()
+        && runtime.runtime_flavor() == RuntimeFlavor::MultiThread
+    {
+        return Ok(tokio::task::block_in_place(|| runtime.block_on(future)));
+    }
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread()
