@@ -29,7 +29,7 @@ use crate::store::{Kind, Store};
 pub const FORMATS: &[&dyn Format] = &[&Hdf5, &Zarr, &Blosc2];
 
 /// Bytes of an object by which formats recognise it.
-const HEAD: u64 = 64 * 1024;
+const HEAD: u64 = 4096;
 
 /// Datasets whose metadata is kept.
 const KEPT: usize = 256;

@@ -51,10 +51,13 @@ pub(crate) fn run(task: Task) -> Outcome {
             return Outcome::Failed;
         }
     };
-    match task {
+    let outcome = match task {
         Task::Query(query) => runtime.block_on(sql::run(query)),
         Task::Info(info) => runtime.block_on(info::run(&info)),
-    }
+    };
+    // Everything has been written: waiting for idle threads to end would only cost time.
+    runtime.shutdown_background();
+    outcome
 }
 
 fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {

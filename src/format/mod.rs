@@ -23,7 +23,7 @@ pub trait Format: Debug + Send + Sync {
 
     /// Whether the location looks like a dataset of this format, from its first bytes or its entries alone.
     ///
-    /// `head` holds the first bytes of the object (at most 64 KiB), and is empty when the location is a directory.
+    /// `head` holds the first bytes of the object (at most 4 KiB), and is empty when the location is a directory.
     ///
     /// # Errors
     /// `Io` when the storage fails; a location that is something else is `Ok(false)`.
