@@ -2,7 +2,7 @@
 //! corpus is not beside the project.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,7 +11,7 @@ use hyperslab::session::Session;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use crate::common::{project, row, session};
+use crate::common::{batches, project, row, session};
 
 /// Words of which at least one names the feature in a refusal: these are not read yet, or never exactly.
 const FEATURES: &[&str] = &[
@@ -150,22 +150,55 @@ async fn malformed_files_give_errors() {
         println!("skipped: there is no corpus beside the project");
         return;
     };
-    for entry in std::fs::read_dir(folder.join("malformed")).unwrap() {
-        let path = entry.unwrap().path();
-        let session = session();
+    let datasets = datasets(&folder.join("malformed"));
+    assert!(
+        datasets.len() >= 45,
+        "only {} files were found",
+        datasets.len()
+    );
+    let mut read = Vec::new();
+    for path in datasets {
         let started = std::time::Instant::now();
         let name = path.to_str().unwrap();
-        let answer = session.sql(&format!("SELECT * FROM '{name}'")).await;
-        if let Ok(frame) = answer {
-            // Metadata can be whole while the data is not: then reading it says so, or it is no longer malformed to us.
-            let _ = frame.collect().await;
-        }
+        let answer = batches(&session(), &format!("SELECT * FROM '{name}'")).await;
+        // Far above what any of them needs: it catches a hang, on any machine.
         assert!(
-            started.elapsed().as_secs() < 20,
+            started.elapsed().as_secs() < 10,
             "{name} took {:?}",
             started.elapsed()
         );
+        if answer.is_ok() {
+            read.push(path);
+        }
     }
+    read.retain(|path| !READABLE.iter().any(|(name, _)| path.ends_with(name)));
+    assert!(read.is_empty(), "no error for {read:#?}");
+}
+
+/// Files that other readers refuse and that can be read all the same, and why.
+const READABLE: &[(&str, &str)] = &[(
+    "h5repack_attr_refs.h5",
+    "the HDF5 library reads its arrays; netCDF refuses an attribute",
+)];
+
+/// The files below a folder; a folder that is a Zarr store is one of them, and what it holds is not.
+fn datasets(folder: &Path) -> Vec<PathBuf> {
+    let is_store = ["zarr.json", ".zgroup", ".zarray"]
+        .iter()
+        .any(|name| folder.join(name).exists());
+    if is_store {
+        return vec![folder.to_owned()];
+    }
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(datasets(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
 }
 
 struct Check {
