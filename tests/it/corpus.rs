@@ -275,11 +275,7 @@ impl Check {
         match (var, slices.as_str()) {
             ("", "") => format!("read_array('{path}')"),
             ("", slices) => {
-                let name = std::path::Path::new(&self.path)
-                    .file_stem()
-                    .unwrap()
-                    .to_str()
-                    .unwrap();
+                let name = Path::new(&self.path).file_stem().unwrap().to_str().unwrap();
                 format!("read_array('{path}', '{name}'{slices})")
             }
             (var, slices) => format!(
