@@ -222,6 +222,15 @@ impl Grid {
         }
     }
 
+    /// The coordinate vector behind a column, if it is one; `None` for an index, which needs none.
+    #[must_use]
+    pub fn vector(&self, column: usize) -> Option<&ArrayRef> {
+        match self.columns.get(column)? {
+            Column::Coordinate { axis } => self.axes.get(*axis)?.values.as_ref(),
+            Column::Index { .. } | Column::Variable(_) => None,
+        }
+    }
+
     /// The variable behind a column, if it is one.
     #[must_use]
     pub fn variable(&self, column: usize) -> Option<&VariableColumn> {

@@ -574,13 +574,7 @@ pub fn excludes(grid: &Grid, expr: &Arc<dyn PhysicalExpr>, dims: &[IndexSet]) ->
 
 /// The values at the indices `set` of a column that is the coordinate or the index of a dimension.
 fn coordinate(grid: &Grid, column: usize, set: &IndexSet) -> Result<ArrayRef> {
-    let vector = match grid.columns.get(column) {
-        Some(Column::Coordinate { axis }) => {
-            grid.axes.get(*axis).and_then(|axis| axis.values.as_ref())
-        }
-        Some(Column::Index { .. } | Column::Variable(_)) | None => None,
-    };
-    match vector {
+    match grid.vector(column) {
         Some(values) => Ok(select(values, set)?),
         None => Ok(indices(set)),
     }

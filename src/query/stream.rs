@@ -227,7 +227,7 @@ impl Worker {
         if self.source.pruned.planes.is_empty() && self.source.pruned.dynamic.is_empty() {
             return Ok(false);
         }
-        let chunks = self.chunks_of(tile);
+        let chunks = chunks_of(self.source.variables().into_iter(), tile);
         if !self.source.pruned.planes.is_empty() {
             let touched = self
                 .source
@@ -254,19 +254,6 @@ impl Worker {
             self.metrics.pruned_dynamic.add_matched(chunks);
         }
         Ok(false)
-    }
-
-    fn chunks_of(&self, tile: &Tile) -> usize {
-        let chunks: u64 = self
-            .source
-            .variables()
-            .into_iter()
-            .map(|variable| {
-                let selection = variable_selection(&tile.selection, variable);
-                count_touched_chunks(&variable.variable.layout.grid, &selection)
-            })
-            .sum();
-        usize::try_from(chunks).unwrap_or(usize::MAX)
     }
 
     /// Reads a tile: the variables of the predicate, then, if it leaves a row, those of the output.
@@ -316,16 +303,11 @@ impl Worker {
         let mut columns = self.source.projection.clone();
         columns.sort_unstable();
         columns.dedup();
-        let chunks: u64 = columns
+        let unread = columns
             .into_iter()
             .filter(|column| loaded.cells.get(*column).is_some_and(Option::is_none))
-            .filter_map(|column| self.source.grid.variable(column))
-            .map(|variable| {
-                let selection = variable_selection(&loaded.tile.selection, variable);
-                count_touched_chunks(&variable.variable.layout.grid, &selection)
-            })
-            .sum();
-        usize::try_from(chunks).unwrap_or(usize::MAX)
+            .filter_map(|column| self.source.grid.variable(column));
+        chunks_of(unread, &loaded.tile)
     }
 
     /// Adds the masks over planes to the masks of the batches.
@@ -398,19 +380,13 @@ impl Worker {
                 Cells::Lower(values) => Ok(loaded.rows.broadcast(&variable.axes, values, range)?),
             },
             (Some(Column::Coordinate { axis } | Column::Index { axis }), _) => {
-                let vector = match grid.columns.get(column) {
-                    Some(Column::Coordinate { .. }) => {
-                        grid.axes.get(*axis).and_then(|axis| axis.values.as_ref())
-                    }
-                    _ => None,
-                };
                 let (Some(set), Some(pattern)) = (
                     loaded.tile.selection.dims.get(*axis),
                     self.dimensions.get_mut(column),
                 ) else {
                     return Err(missing(column));
                 };
-                let part = (*axis, set, vector);
+                let part = (*axis, set, grid.vector(column));
                 Ok(pattern.build(&loaded.rows, part, range, self.batch_size)?)
             }
             _ => Err(missing(column)),
@@ -557,6 +533,17 @@ impl Worker {
     fn place(&self, error: Error) -> DataFusionError {
         engine_error(error.within(self.source.grid.store.location()))
     }
+}
+
+/// How many chunks of some variables hold a cell of a tile.
+fn chunks_of<'a>(variables: impl Iterator<Item = &'a VariableColumn>, tile: &Tile) -> usize {
+    let chunks: u64 = variables
+        .map(|variable| {
+            let selection = variable_selection(&tile.selection, variable);
+            count_touched_chunks(&variable.variable.layout.grid, &selection)
+        })
+        .sum();
+    usize::try_from(chunks).unwrap_or(usize::MAX)
 }
 
 fn missing(column: usize) -> DataFusionError {

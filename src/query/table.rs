@@ -1,6 +1,5 @@
 //! A grid as a table of the engine.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -10,7 +9,7 @@ use datafusion::common::{Constraint, Constraints, DFSchema, Result};
 use datafusion::datasource::TableType;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::query::HyperslabOptions;
@@ -68,10 +67,6 @@ impl TableProvider for ArrayTable {
 
     fn constraints(&self) -> Option<&Constraints> {
         Some(&self.constraints)
-    }
-
-    fn get_logical_plan(&self) -> Option<Cow<'_, LogicalPlan>> {
-        None
     }
 
     fn supports_filters_pushdown(

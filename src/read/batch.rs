@@ -70,12 +70,6 @@ impl Rows {
         self.rows == 0
     }
 
-    /// Number of selected indices of each dimension.
-    #[must_use]
-    pub fn counts(&self) -> &[usize] {
-        &self.counts
-    }
-
     fn geometry(&self, dim: usize) -> (usize, usize) {
         (
             self.strides.get(dim).copied().unwrap_or(1),
