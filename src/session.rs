@@ -1,5 +1,6 @@
 //! SQL text in, record batches out.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::error::ArrowError;
@@ -10,6 +11,7 @@ use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{FunctionRegistry, SessionStateBuilder, SessionStateDefaults};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
@@ -19,7 +21,7 @@ use crate::catalog::factory::{DatasetTableFactory, STORED_AS};
 use crate::catalog::provider::DatasetCatalog;
 use crate::catalog::{Catalog, Opened, functions, tables};
 use crate::error::Error;
-use crate::query::{HyperslabOptions, engine_error};
+use crate::query::{self, HyperslabOptions, engine_error};
 
 /// Limits of a session.
 #[derive(Clone, Debug, Default)]
@@ -73,6 +75,7 @@ impl Session {
             .with_default_features()
             .with_config(config)
             .with_runtime_env(runtime.build_arc()?)
+            .with_physical_optimizer_rules(query::rules(PhysicalOptimizer::new().rules))
             .build();
         let context = SessionContext::new_with_state(state);
         let catalog = install(&context)?;
@@ -161,7 +164,7 @@ impl Session {
 }
 
 /// Puts datasets into an existing session: paths and named datasets as tables, `STORED AS`, table functions, SQL
-/// functions and settings. What the session has already stays.
+/// functions, optimizer rules and settings. What the session has already stays.
 ///
 /// # Errors
 /// When the session refuses one of the parts.
@@ -185,6 +188,7 @@ pub fn install(context: &SessionContext) -> Result<Arc<Catalog>> {
         context.register_udtf(name, function);
     }
     register_sql_functions(context)?;
+    install_rules(context)?;
     let files = DynamicListTableFactory::new(Default::default());
     files.session_store().with_state(context.state_weak_ref());
     let files = Arc::new(files);
@@ -198,6 +202,64 @@ pub fn install(context: &SessionContext) -> Result<Arc<Catalog>> {
         }
     }
     Ok(catalog)
+}
+
+/// Puts our rules among those of the session, if they are not there.
+fn install_rules(context: &SessionContext) -> Result<()> {
+    let state = context.state_ref();
+    let mut state = state.write();
+    let before = state.clone();
+    let rules = query::rules(before.physical_optimizers().to_vec());
+    if rules.len() == before.physical_optimizers().len() {
+        return Ok(());
+    }
+    // Only a state that is built anew takes other rules; whatever else it says stays.
+    *state = SessionStateBuilder::new_from_existing(before.clone())
+        .with_session_id(before.session_id().to_owned())
+        .with_physical_optimizer_rules(rules)
+        .build();
+    let create = before.config_options().catalog.clone();
+    state.config_mut().options_mut().catalog = create;
+    let state = &mut *state;
+    let of = SessionState::scalar_functions;
+    restore(state, of(&before), of, SessionState::register_udf)?;
+    let of = SessionState::aggregate_functions;
+    restore(state, of(&before), of, SessionState::register_udaf)?;
+    let of = SessionState::window_functions;
+    restore(state, of(&before), of, SessionState::register_udwf)
+}
+
+/// How a function gets its names in a session; the one that had one of them before.
+type Register<F> = fn(&mut SessionState, Arc<F>) -> Result<Option<Arc<F>>>;
+
+/// Functions may claim the same name as an alias, and building a state anew settles that by chance: gives every name
+/// back to the function that had it.
+fn restore<F>(
+    state: &mut SessionState,
+    before: &HashMap<String, Arc<F>>,
+    of: fn(&SessionState) -> &HashMap<String, Arc<F>>,
+    register: Register<F>,
+) -> Result<()> {
+    // Giving one back may take another; no function has so many aliases that this goes on for long.
+    for _ in 0..8 {
+        let owners: Vec<Arc<F>> = before
+            .iter()
+            .filter(|(name, owner)| {
+                let owns = of(state)
+                    .get(*name)
+                    .is_some_and(|now| Arc::ptr_eq(now, owner));
+                !owns
+            })
+            .map(|(_, owner)| Arc::clone(owner))
+            .collect();
+        if owners.is_empty() {
+            break;
+        }
+        for owner in owners {
+            register(state, owner)?;
+        }
+    }
+    Ok(())
 }
 
 /// Registers our SQL functions over those of the engine; functions that the session has from elsewhere stay.

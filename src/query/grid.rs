@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef};
-use arrow::compute::SortOptions;
+use arrow::array::{Array, ArrayRef, UInt64Array};
+use arrow::compute::{SortOptions, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 
 use crate::array::hyperslab::{IndexSet, Selection};
 use crate::array::{Attributes, Variable};
 use crate::cf::decode::Decoding;
 use crate::error::{Error, Result, Within};
+use crate::read::batch::select;
 use crate::read::{self, Buffers};
 use crate::store::Store;
 
@@ -19,7 +21,7 @@ use crate::store::Store;
 const MAX_AXIS: u64 = 1 << 22;
 
 /// The grid of a table: its cells are the rows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Grid {
     /// What messages and plans call it.
     pub name: String,
@@ -36,7 +38,7 @@ pub struct Grid {
 }
 
 /// One dimension of a grid.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Axis {
     /// Name of the dimension.
     pub name: String,
@@ -72,6 +74,13 @@ pub enum Column {
     },
     /// A variable.
     Variable(VariableColumn),
+    /// Values in memory.
+    Derived {
+        /// The dimensions, in increasing order.
+        axes: Vec<usize>,
+        /// One value for each cell of these dimensions, in C order.
+        values: ArrayRef,
+    },
 }
 
 /// A variable as a column.
@@ -218,6 +227,7 @@ impl Grid {
                 axes.dedup();
                 axes
             }
+            Some(Column::Derived { axes, .. }) => axes.clone(),
             None => Vec::new(),
         }
     }
@@ -227,7 +237,7 @@ impl Grid {
     pub fn vector(&self, column: usize) -> Option<&ArrayRef> {
         match self.columns.get(column)? {
             Column::Coordinate { axis } => self.axes.get(*axis)?.values.as_ref(),
-            Column::Index { .. } | Column::Variable(_) => None,
+            Column::Index { .. } | Column::Variable(_) | Column::Derived { .. } => None,
         }
     }
 
@@ -236,8 +246,72 @@ impl Grid {
     pub fn variable(&self, column: usize) -> Option<&VariableColumn> {
         match self.columns.get(column) {
             Some(Column::Variable(variable)) => Some(variable),
-            Some(Column::Coordinate { .. } | Column::Index { .. }) | None => None,
+            Some(Column::Coordinate { .. } | Column::Index { .. } | Column::Derived { .. })
+            | None => None,
         }
+    }
+}
+
+impl Column {
+    /// A column of `values` on the selected cells of `axes` (in increasing order; C order); NULL elsewhere.
+    ///
+    /// # Errors
+    /// When the values cannot be gathered.
+    pub fn derived(
+        grid: &Grid,
+        selection: &Selection,
+        axes: Vec<usize>,
+        values: &ArrayRef,
+    ) -> Result<Self, ArrowError> {
+        let mut positions = vec![Some(0u64)];
+        let mut before = 1u64;
+        for axis in axes.iter().rev() {
+            let (Some(of), Some(set)) = (grid.axes.get(*axis), selection.dims.get(*axis)) else {
+                continue;
+            };
+            let mut place = vec![None; usize::try_from(of.length).unwrap_or(0)];
+            for (at, index) in set.iter().enumerate() {
+                let index = usize::try_from(index).unwrap_or(usize::MAX);
+                if let Some(slot) = place.get_mut(index) {
+                    *slot = Some(at as u64 * before);
+                }
+            }
+            positions = place
+                .iter()
+                .flat_map(|slow| positions.iter().map(move |fast| Some((*slow)? + (*fast)?)))
+                .collect();
+            before = before.saturating_mul(set.count());
+        }
+        let values = take(values, &UInt64Array::from(positions), None)?;
+        Ok(Self::Derived { axes, values })
+    }
+
+    /// The values of a column in memory on the selected cells of its dimensions.
+    ///
+    /// # Errors
+    /// When the values cannot be gathered.
+    pub fn selected(
+        grid: &Grid,
+        selection: &Selection,
+        axes: &[usize],
+        values: &ArrayRef,
+    ) -> Result<ArrayRef, ArrowError> {
+        if let [axis] = axes
+            && let Some(set) = selection.dims.get(*axis)
+        {
+            return select(values, set);
+        }
+        let mut positions = vec![0u64];
+        for axis in axes {
+            let (Some(of), Some(set)) = (grid.axes.get(*axis), selection.dims.get(*axis)) else {
+                continue;
+            };
+            positions = positions
+                .iter()
+                .flat_map(|at| set.iter().map(move |index| at * of.length + index))
+                .collect();
+        }
+        take(values, &UInt64Array::from(positions), None)
     }
 }
 

@@ -1,6 +1,8 @@
 //! DataFusion's side of one table: which rows and columns, and the scan that reads no more than them.
 
+pub mod aggregate;
 pub mod grid;
+pub mod lowrank;
 pub mod prune;
 pub mod scan;
 mod stream;
@@ -9,12 +11,15 @@ mod tile;
 
 use std::any::Any;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ExtensionOptions};
 use datafusion::common::extensions_options;
 use datafusion::error::DataFusionError;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 
 use crate::error::Error;
+use crate::query::aggregate::ArrayReduce;
 
 extensions_options! {
     /// The values of the settings.
@@ -35,6 +40,14 @@ extensions_options! {
         pub use_statistics: bool, default = true
         /// Bytes of decoded data that a partition aims to hold at once, if chunks are not larger.
         pub tile_bytes: usize, default = 1_048_576
+        /// Aggregates over a grid are reduced where its chunks are decoded: `auto`, `partial` (the engine finishes partial states) or `off`.
+        pub reduce_mode: String, default = "auto".to_string()
+        /// Reductions of stored numbers by dense kernels.
+        pub reduce_dense: bool, default = true
+        /// Reductions of any function with groups that are computed, not hashed.
+        pub reduce_grouped: bool, default = true
+        /// Most bytes of accumulators of a reduction; above it the rows are aggregated.
+        pub reduce_max_bytes: usize, default = 1_073_741_824
         /// Largest number of bytes that a partition gathers so that variables with different chunks are each decoded once.
         pub rechunk_bytes: usize, default = 67_108_864
     }
@@ -82,6 +95,25 @@ impl ExtensionOptions for HyperslabOptions {
         entries
     }
 }
+
+/// The rules of an engine with ours among them: before the one that adds exchanges and sorts, so that plans are still as
+/// they were meant. Rules that are there already stay as they are.
+#[must_use]
+pub fn rules(mut rules: Vec<Rule>) -> Vec<Rule> {
+    let ours: [Rule; 1] = [Arc::new(ArrayReduce)];
+    for rule in ours {
+        if rules.iter().all(|other| other.name() != rule.name())
+            && let Some(at) = rules
+                .iter()
+                .position(|other| other.name() == "EnsureRequirements")
+        {
+            rules.insert(at, rule);
+        }
+    }
+    rules
+}
+
+type Rule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
 
 /// The engine's error for one of ours; the sentence stays, its kind can be got back by downcasting.
 #[must_use]

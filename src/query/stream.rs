@@ -272,12 +272,12 @@ impl Worker {
             return Ok(None);
         }
         if let Some(residual) = self.source.residual.clone() {
-            self.read(&mut loaded, &residual.columns).await?;
+            self.read(&mut loaded, residual.columns()).await?;
             let mut masks = Vec::new();
             let mut any = false;
             for range in self.ranges(&loaded.rows) {
-                let mut values = Vec::with_capacity(residual.columns.len());
-                for column in &residual.columns {
+                let mut values = Vec::with_capacity(residual.columns().len());
+                for column in residual.columns() {
                     values.push(self.column(&loaded, *column, range.clone())?);
                 }
                 let mask = residual.evaluate(values, range.len())?;
@@ -379,6 +379,9 @@ impl Worker {
                 }
                 Cells::Lower(values) => Ok(loaded.rows.broadcast(&variable.axes, values, range)?),
             },
+            (Some(Column::Derived { axes, .. }), Some(Some(Cells::Lower(values)))) => {
+                Ok(loaded.rows.broadcast(axes, values, range)?)
+            }
             (Some(Column::Coordinate { axis } | Column::Index { axis }), _) => {
                 let (Some(set), Some(pattern)) = (
                     loaded.tile.selection.dims.get(*axis),
@@ -397,13 +400,17 @@ impl Worker {
     async fn read(&mut self, loaded: &mut Loaded, columns: &[usize]) -> Result<()> {
         for column in columns {
             let grid = Arc::clone(&self.source.grid);
-            let Some(variable) = grid.variable(*column) else {
-                continue;
-            };
             if loaded.cells.get(*column).is_some_and(Option::is_some) {
                 continue;
             }
-            let cells = self.cells(variable, *column, loaded).await?;
+            let cells = match grid.columns.get(*column) {
+                Some(Column::Variable(variable)) => self.cells(variable, *column, loaded).await?,
+                Some(Column::Derived { axes, values }) => {
+                    let tile = &loaded.tile.selection;
+                    Cells::Lower(Column::selected(&grid, tile, axes, values)?)
+                }
+                Some(Column::Coordinate { .. } | Column::Index { .. }) | None => continue,
+            };
             if let Some(slot) = loaded.cells.get_mut(*column) {
                 *slot = Some(cells);
             }
