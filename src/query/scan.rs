@@ -192,6 +192,16 @@ impl ArraySource {
         source.planned()
     }
 
+    /// The scan of some of its cells.
+    ///
+    /// # Errors
+    /// As [`ArraySource::new`].
+    pub(super) fn within(&self, selection: Selection) -> Result<Self> {
+        let mut source = self.clone();
+        source.pruned.selection = selection;
+        source.planned()
+    }
+
     /// The grid, and the selected indices of each dimension.
     pub(super) fn fmt_cells(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}[", self.grid.name)?;
