@@ -81,7 +81,8 @@ def cell(name, record, base):
         return f"{name} {text if record['status'] == 'timeout' else record['status'] + ': ' + text}".strip()
     times = f" ({record['seconds'] / base:.2g}×)" if base else ""
     cold = f", cold {seconds(record['cold'])}" if record.get("cold") else ""
-    return f"{name} **{seconds(record['seconds'])}**{times}{cold}, CPU {seconds(record['cpu'])}, {record['memory']:.0f} MB".strip()
+    used = f"CPU {seconds(record['cpu'])}, {record['memory']:.0f} MB"
+    return f"{name} **{seconds(record['seconds'])}**{times}{cold}, {used}".strip()
 
 
 def summary(results, questions):
@@ -89,7 +90,7 @@ def summary(results, questions):
         "",
         "### Distance",
         "",
-        "In parentheses how many times hyperslab's time (below 1: faster than hyperslab). Parquet: the best engine on the copy.",
+        "In parentheses how many times hyperslab's time (below 1: faster than hyperslab). Parquet: the best on the copy.",
         "",
         "| question | data | hyperslab | best peer | Parquet | decode | read |",
         "|---|---|---|---|---|---|---|",

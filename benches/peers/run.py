@@ -149,7 +149,7 @@ def difference(name, question, answer, expected):
     if np.all(off <= tolerance * np.maximum(np.abs(expected), question.scale)):
         return None
     at = int(np.nanargmax(off)) if np.isfinite(off).any() else 0
-    return f"{answer[at]!r} instead of {expected[at]!r}"
+    return f"{float(answer[at])!r} instead of {float(expected[at])!r}"
 
 
 def once(name, peer, question, format, timeout):

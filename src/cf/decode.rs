@@ -57,6 +57,16 @@ impl Decoding {
             .within(|| format!("variable {}", variable.path))
     }
 
+    /// The decoding of values that have been computed: NaN and the least 64-bit integer are missing.
+    pub(crate) fn computed(element: ElementType) -> Self {
+        Self {
+            element,
+            number: element,
+            missing: MissingRule::computed(element),
+            values: Values::Stored,
+        }
+    }
+
     fn from_attributes(
         element: ElementType,
         attributes: &Attributes,

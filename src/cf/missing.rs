@@ -62,6 +62,20 @@ impl MissingRule {
         ))
     }
 
+    /// The rule of values that have been computed: NaN and the least 64-bit integer are missing.
+    pub(crate) fn computed(element: ElementType) -> Self {
+        let least = Number::to_bits(i64::MIN);
+        Self {
+            nan: element == ElementType::Float64,
+            equal: if element == ElementType::Int64 {
+                vec![least]
+            } else {
+                Vec::new()
+            },
+            valid: None,
+        }
+    }
+
     /// Whether no number is missing.
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()

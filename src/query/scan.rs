@@ -202,6 +202,16 @@ impl ArraySource {
         source.planned()
     }
 
+    /// Bytes of the values of one expression on a tile.
+    pub(super) fn tile_memory(&self) -> usize {
+        let shape = self.grid.shape();
+        let extents = self.tile.iter().zip(&shape);
+        let cells = extents.fold(8u64, |cells, (extent, length)| {
+            cells.saturating_mul((*extent).min(*length))
+        });
+        usize::try_from(cells).unwrap_or(usize::MAX)
+    }
+
     /// The grid, and the selected indices of each dimension.
     pub(super) fn fmt_cells(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}[", self.grid.name)?;

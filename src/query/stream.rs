@@ -97,7 +97,7 @@ impl Metrics {
     }
 }
 
-struct Worker {
+pub(super) struct Worker {
     source: ArraySource,
     tiles: Tiles,
     shared: Arc<Shared>,
@@ -119,12 +119,12 @@ struct Worker {
 }
 
 /// A tile whose variables have been read.
-struct Loaded {
-    tile: Tile,
-    rows: Rows,
+pub(super) struct Loaded {
+    pub(super) tile: Tile,
+    pub(super) rows: Rows,
     next: usize,
     /// Per batch of the tile, which rows are kept; `None` when all are.
-    masks: Option<Vec<BooleanArray>>,
+    pub(super) masks: Option<Vec<BooleanArray>>,
     /// Per column of the grid, its cells.
     cells: Vec<Option<Cells>>,
 }
@@ -138,7 +138,7 @@ enum Cells {
 }
 
 impl Worker {
-    fn new(
+    pub(super) fn new(
         source: ArraySource,
         partition: usize,
         context: &Arc<TaskContext>,
@@ -212,6 +212,20 @@ impl Worker {
                 self.current = self.load(tile).await?;
             }
         }
+    }
+
+    /// The next tile that has rows, read.
+    pub(super) async fn next_tile(&mut self) -> Result<Option<Loaded>> {
+        while let Some(number) = self.take() {
+            let tile = self.tiles.tile(number);
+            if self.is_excluded(&tile)? {
+                continue;
+            }
+            if let Some(loaded) = self.load(tile).await? {
+                return Ok(Some(loaded));
+            }
+        }
+        Ok(None)
     }
 
     fn take(&mut self) -> Option<u64> {
@@ -334,7 +348,7 @@ impl Worker {
         Ok(())
     }
 
-    fn ranges(&self, rows: &Rows) -> Vec<Range<usize>> {
+    pub(super) fn ranges(&self, rows: &Rows) -> Vec<Range<usize>> {
         let step = self.batch_size.max(1);
         (0..rows.len())
             .step_by(step)
@@ -367,7 +381,12 @@ impl Worker {
     }
 
     /// A column of the grid for some rows of a tile.
-    fn column(&mut self, loaded: &Loaded, column: usize, range: Range<usize>) -> Result<ArrayRef> {
+    pub(super) fn column(
+        &mut self,
+        loaded: &Loaded,
+        column: usize,
+        range: Range<usize>,
+    ) -> Result<ArrayRef> {
         let grid = &self.source.grid;
         match (grid.columns.get(column), loaded.cells.get(column)) {
             (Some(Column::Variable(variable)), Some(Some(cells))) => match cells {
@@ -523,7 +542,8 @@ impl Worker {
         Ok(())
     }
 
-    fn recycle(&mut self, loaded: Loaded) {
+    /// Takes the memory of a tile back.
+    pub(super) fn recycle(&mut self, loaded: Loaded) {
         for cells in loaded.cells.into_iter().flatten() {
             if let Cells::Rows(
                 slab @ Slab {

@@ -107,9 +107,8 @@ impl DensePlan {
         Ok(Ok(plan))
     }
 
-    /// Bytes that a worker holds for each group, bytes that it holds in any case, and bytes of the columns that come
-    /// out for each group.
-    pub(super) fn memory(&self, source: &ArraySource) -> Result<(usize, usize, usize)> {
+    /// Bytes that a worker holds for each group, and in any case.
+    pub(super) fn memory(&self, source: &ArraySource) -> Result<(usize, usize)> {
         let parts = self.parts(source, &Labels::default(), None)?;
         let weights = |aggregate: &Dense| {
             usize::from(matches!(
@@ -128,7 +127,7 @@ impl DensePlan {
             let chunk = usize::try_from(read::memory(layout, 0)).unwrap_or(usize::MAX);
             fixed = fixed.saturating_add(chunk);
         }
-        Ok((group, fixed, 16 + 24 * self.aggregates.len()))
+        Ok((group, fixed))
     }
 
     /// Chunks that are read, and all chunks of the variables that are.
@@ -258,22 +257,7 @@ impl DensePlan {
             }
         }
         let global = reduce.keys.exprs().is_empty();
-        let kept: Vec<usize> = rows
-            .iter()
-            .enumerate()
-            .filter(|(_, rows)| **rows > 0 || global)
-            .map(|(group, _)| group)
-            .collect();
-        if kept.len() < rows.len() {
-            let indices: UInt64Array = kept.iter().map(|group| *group as u64).collect();
-            for column in states.iter_mut().flatten() {
-                *column = arrow::compute::take(column, &indices, None)?;
-            }
-        }
-        Ok(Some(Reduced {
-            groups: kept,
-            states,
-        }))
+        Ok(Some(Reduced::of_all(&rows, states, global)?))
     }
 
     /// The weights of each function that has some.

@@ -2,30 +2,26 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array};
 use arrow::datatypes::UInt32Type;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::Result;
 use datafusion::common::runtime::SpawnedTask;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
-use datafusion::physical_expr::expressions::{Column as ColumnExpr, Literal};
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 use futures::StreamExt;
 
-use crate::query::aggregate::arguments::is_low;
 use crate::query::aggregate::keys::Groups;
 use crate::query::aggregate::node::{Reduce, Reduced, accumulator, reserve};
-use crate::query::grid::{Column, Grid};
-use crate::query::lowrank::{self, Bound, footprint};
+use crate::query::aggregate::wide::hoist;
+use crate::query::lowrank::Bound;
 use crate::query::scan::{ArraySource, Shared, Work};
 use crate::query::stream;
-use crate::read::Buffers;
 use crate::read::reduce::labels::NONE;
 
 /// The functions of a reduction, with their arguments and filters on the columns of the table.
@@ -135,39 +131,14 @@ impl GroupedPlan {
     /// Evaluates what depends on few dimensions, and plans the scan of the rest.
     async fn prepare(&self, reduce: &Reduce, groups: &Groups) -> Result<Prepared> {
         let view = &reduce.view;
-        let grid = view.source.grid();
         let selection = &view.source.pruned().selection;
-        let mut wide = WideGrid::new(grid);
-        let mut functions = self.functions.clone();
-        let mut buffers = Buffers::default();
-        for function in &mut functions {
-            let exprs = function.arguments.iter_mut().chain(&mut function.filter);
-            for expr in exprs {
-                let mut found: Vec<Arc<dyn PhysicalExpr>> = Vec::new();
-                Arc::clone(expr).apply(|node| {
-                    let bare = node.downcast_ref::<ColumnExpr>().is_some();
-                    let literal = node.downcast_ref::<Literal>().is_some();
-                    let low = !bare && !literal && !footprint(grid, node).is_empty();
-                    if low && is_low(view, node) {
-                        found.push(Arc::clone(node));
-                        return Ok(TreeNodeRecursion::Jump);
-                    }
-                    Ok(TreeNodeRecursion::Continue)
-                })?;
-                for low in found {
-                    let axes = footprint(grid, &low);
-                    let one = std::slice::from_ref(&low);
-                    let values =
-                        lowrank::evaluate(grid, selection, &axes, one, &mut buffers).await?;
-                    let Some(values) = values.into_iter().next() else {
-                        continue;
-                    };
-                    let name = low.to_string();
-                    let column = wide.derive(&name, selection, axes, &values)?;
-                    *expr = substitute(expr, &low, &name, column)?;
-                }
-            }
-        }
+        let exprs: Vec<Arc<dyn PhysicalExpr>> = self
+            .functions
+            .iter()
+            .flat_map(|function| function.arguments.iter().chain(&function.filter))
+            .cloned()
+            .collect();
+        let (mut wide, exprs) = hoist(view, exprs).await?;
         let mut labels = Vec::new();
         for (component, stride) in groups.labels.components.iter().zip(groups.labels.strides()) {
             let name = format!("group {}", labels.len());
@@ -176,11 +147,6 @@ impl GroupedPlan {
             labels.push((column, stride));
         }
         let wide = Arc::new(wide.finish());
-        let exprs: Vec<Arc<dyn PhysicalExpr>> = functions
-            .iter()
-            .flat_map(|function| function.arguments.iter().chain(&function.filter))
-            .cloned()
-            .collect();
         let bound = Bound::new(&wide, &exprs)?;
         let mut projection = bound.columns.clone();
         let first = projection.len();
@@ -194,8 +160,8 @@ impl GroupedPlan {
             bound,
             columns: first,
             labels,
-            filters: functions.iter().map(|f| f.filter.is_some()).collect(),
-            arguments: functions.iter().map(|f| f.arguments.len()).collect(),
+            filters: self.functions.iter().map(|f| f.filter.is_some()).collect(),
+            arguments: self.functions.iter().map(|f| f.arguments.len()).collect(),
             groups: groups.labels.groups(),
         })
     }
@@ -350,58 +316,4 @@ impl Worker {
             states,
         })
     }
-}
-
-/// A grid with columns that have been computed from its own.
-struct WideGrid {
-    grid: Grid,
-    fields: Vec<arrow::datatypes::FieldRef>,
-}
-
-impl WideGrid {
-    fn new(grid: &Grid) -> Self {
-        Self {
-            fields: grid.schema.fields().iter().cloned().collect(),
-            grid: grid.clone(),
-        }
-    }
-
-    /// Adds a column with `values` on the selected cells of `axes`; its number.
-    fn derive(
-        &mut self,
-        name: &str,
-        selection: &crate::array::hyperslab::Selection,
-        axes: Vec<usize>,
-        values: &ArrayRef,
-    ) -> Result<usize> {
-        let column = Column::derived(&self.grid, selection, axes, values)?;
-        let field = arrow::datatypes::Field::new(name, values.data_type().clone(), true);
-        self.fields.push(Arc::new(field));
-        self.grid.columns.push(column);
-        Ok(self.grid.columns.len() - 1)
-    }
-
-    fn finish(mut self) -> Grid {
-        self.grid.schema = Arc::new(arrow::datatypes::Schema::new(self.fields));
-        self.grid
-    }
-}
-
-/// `expr` with a column in place of `part`.
-fn substitute(
-    expr: &Arc<dyn PhysicalExpr>,
-    part: &Arc<dyn PhysicalExpr>,
-    name: &str,
-    column: usize,
-) -> Result<Arc<dyn PhysicalExpr>> {
-    Arc::clone(expr)
-        .transform_down(|node| {
-            Ok(if node.as_ref() == part.as_ref() {
-                let column: Arc<dyn PhysicalExpr> = Arc::new(ColumnExpr::new(name, column));
-                Transformed::new(column, true, TreeNodeRecursion::Jump)
-            } else {
-                Transformed::no(node)
-            })
-        })
-        .data()
 }

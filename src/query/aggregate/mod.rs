@@ -6,17 +6,20 @@
 //!     [projections] scan of a grid
 //!
 //! dense     count, sum, avg, min, max, variance of stored numbers or of values of few dimensions
+//! blocks    the same of expressions, which the engine evaluates tile by tile
 //! grouped   any function of the engine, fed with the numbers of groups instead of keys
 //! stock     everything else: the plan stays as it is, and the scan says why
 //! ```
 
 mod arguments;
+mod blocks;
 mod dense;
 mod grouped;
 mod interval;
 mod keys;
 mod node;
 mod view;
+mod wide;
 
 use std::sync::Arc;
 
@@ -29,6 +32,7 @@ use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::{ExecutionPlan, replace_children_if_necessary};
 
 use crate::query::HyperslabOptions;
+use crate::query::aggregate::blocks::BlocksPlan;
 use crate::query::aggregate::dense::DensePlan;
 use crate::query::aggregate::grouped::GroupedPlan;
 use crate::query::aggregate::keys::Keys;
@@ -136,6 +140,7 @@ fn plan(
             .known(view.source.grid(), view.source.pruned())
             .transpose()?,
         functions: aggregate.aggr_expr().to_vec(),
+        filters: aggregate.filter_expr().to_vec(),
         keys,
         view,
         workers,
@@ -152,6 +157,10 @@ fn plan(
                 return ArrayReduceExec::new(reduce, aggregate.schema(), None).map(Ok);
             }
             Err(reason) => why_not_dense = Some(reason),
+        }
+        if let Ok(blocks) = BlocksPlan::new(&reduce, filters)? {
+            reduce.tier = node::Tier::Blocks(blocks);
+            return ArrayReduceExec::new(reduce, aggregate.schema(), why_not_dense).map(Ok);
         }
     }
     if !options.reduce_grouped {

@@ -3,7 +3,8 @@
 use std::fmt::{self, Formatter};
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, UInt64Array};
+use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::stats::Precision;
@@ -28,6 +29,7 @@ use datafusion::physical_plan::{
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::array::hyperslab::Selection;
+use crate::query::aggregate::blocks::BlocksPlan;
 use crate::query::aggregate::dense::DensePlan;
 use crate::query::aggregate::grouped::GroupedPlan;
 use crate::query::aggregate::keys::{Groups, Keys};
@@ -42,6 +44,8 @@ pub(super) struct Reduce {
     /// The groups, if they are known before anything is read.
     pub(super) groups: Option<Groups>,
     pub(super) functions: Vec<Arc<AggregateFunctionExpr>>,
+    /// The filter of each function, on the columns of the view.
+    pub(super) filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
     pub(super) tier: Tier,
     /// Workers that reduce at the same time.
     pub(super) workers: usize,
@@ -57,6 +61,7 @@ pub(super) enum Tier {
     /// Not decided yet.
     Unknown,
     Dense(DensePlan),
+    Blocks(BlocksPlan),
     Grouped(GroupedPlan),
 }
 
@@ -66,6 +71,29 @@ pub(super) struct Reduced {
     pub(super) groups: Vec<usize>,
     /// For each function, its states.
     pub(super) states: Vec<Vec<ArrayRef>>,
+}
+
+impl Reduced {
+    /// The groups that have rows, of the states of all groups; all of them in an aggregate without keys.
+    pub(super) fn of_all(
+        rows: &[u64],
+        mut states: Vec<Vec<ArrayRef>>,
+        global: bool,
+    ) -> Result<Self> {
+        let groups: Vec<usize> = rows
+            .iter()
+            .enumerate()
+            .filter(|(_, rows)| **rows > 0 || global)
+            .map(|(group, _)| group)
+            .collect();
+        if groups.len() < rows.len() {
+            let indices: UInt64Array = groups.iter().map(|group| *group as u64).collect();
+            for column in states.iter_mut().flatten() {
+                *column = take(column, &indices, None)?;
+            }
+        }
+        Ok(Self { groups, states })
+    }
 }
 
 /// An aggregate over a grid, computed without making rows.
@@ -116,8 +144,13 @@ impl ArrayReduceExec {
         let selection = source.pruned().selection.clone();
         let mut workers = self.reduce.workers;
         let mut pieces = vec![(groups, selection)];
-        if let Tier::Dense(dense) = &self.reduce.tier {
-            let (each, fixed, out) = dense.memory(source)?;
+        let memory = match &self.reduce.tier {
+            Tier::Dense(dense) => Some(dense.memory(source)?),
+            Tier::Blocks(blocks) => Some(blocks.memory(source)),
+            Tier::Grouped(_) | Tier::Unknown => None,
+        };
+        if let Some((each, fixed)) = memory {
+            let out = 16 + 24 * self.reduce.functions.len();
             let (whole, all) = pieces.remove(0);
             let count = whole.labels.groups();
             // Bytes for the groups, and all that is held.
@@ -171,8 +204,8 @@ impl ArrayReduceExec {
         if let Tier::Grouped(grouped) = &self.reduce.tier {
             return Ok(grouped.clone());
         }
-        let unfiltered = vec![None; self.reduce.functions.len()];
-        GroupedPlan::new(&self.reduce, &unfiltered)?.or_else(|reason| internal_err!("{reason}"))
+        GroupedPlan::new(&self.reduce, &self.reduce.filters)?
+            .or_else(|reason| internal_err!("{reason}"))
     }
 
     fn emit(&self, groups: &Groups, reduced: Reduced) -> Result<RecordBatch> {
@@ -215,11 +248,16 @@ impl Parts {
         reduce.view.source = reduce.view.source.within(selection)?;
         let metrics = BaselineMetrics::new(reduce.view.source.execution_metrics(), 0);
         let timer = metrics.elapsed_compute().timer();
-        let dense = match &reduce.tier {
+        let reduced = match &reduce.tier {
             Tier::Dense(dense) => dense.run(&reduce, &groups, self.workers).await?,
+            Tier::Blocks(blocks) => {
+                blocks
+                    .run(&reduce, &groups, &self.context, self.workers)
+                    .await?
+            }
             Tier::Grouped(_) | Tier::Unknown => None,
         };
-        let reduced = match dense {
+        let reduced = match reduced {
             Some(reduced) => reduced,
             None => {
                 let grouped = self.exec.grouped()?;
@@ -275,6 +313,7 @@ impl DisplayAs for ArrayReduceExec {
         };
         let tier = match &self.reduce.tier {
             Tier::Dense(_) => "dense",
+            Tier::Blocks(_) => "blocks",
             Tier::Grouped(_) => "grouped",
             Tier::Unknown => "unknown",
         };
@@ -285,7 +324,7 @@ impl DisplayAs for ArrayReduceExec {
                 let (touched, all) = dense.chunks(&self.reduce);
                 write!(f, ", chunks={touched}/{all}")?;
             }
-            Tier::Grouped(_) | Tier::Unknown => {
+            Tier::Blocks(_) | Tier::Grouped(_) | Tier::Unknown => {
                 let (touched, all) = source.chunks();
                 write!(f, ", chunks={touched}/{all}")?;
             }

@@ -16,14 +16,20 @@ mod walk;
 
 use std::any::Any;
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use serde::{Deserialize, Serialize};
 
-use crate::array::chunk::ChunkAddress;
+use crate::array::Layout;
+use crate::array::chunk::{ChunkAddress, ChunkGrid, ElementOrder};
+use crate::array::dtype::ElementType;
+use crate::array::hyperslab::Selection;
+use crate::array::slab::{Crop, Run, strides};
 use crate::cf::decode::Decoding;
 use crate::cf::number::{Number, with_number};
+use crate::codec::CodecPipeline;
 use crate::error::{Error, Result, Within};
 use crate::read::decode::{Job, Sink};
 use crate::read::reduce::dense::{Dense, Feed, Quantities, Weights as Table};
@@ -115,7 +121,70 @@ impl Argument {
     };
 }
 
+/// The numbers of a block of values that have been computed: the element type, and what stands for no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// `f64`; NaN is no value.
+    Floats,
+    /// `i64`; the least one is no value.
+    Integers,
+}
+
+/// Which cells of a selection are handed to a reduction of computed values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cells {
+    /// Every one.
+    All,
+    /// Those that predicates leave.
+    Some,
+}
+
 impl Reduction {
+    /// A reduction of computed values: blocks of them are handed to [`Reducer::reduce_block`]. If cells may be left out,
+    /// those that count are counted one by one.
+    ///
+    /// # Errors
+    /// `Corrupt` when the selection has more cells than can be addressed.
+    pub fn of_block(
+        block: Block,
+        selection: Selection,
+        labels: Labels,
+        aggregate: Aggregate,
+        cells: Cells,
+    ) -> Result<Self> {
+        let (element, everything) = match block {
+            Block::Floats => (
+                ElementType::Float64,
+                (f64::NEG_INFINITY.to_bits(), f64::INFINITY.to_bits()),
+            ),
+            Block::Integers => (
+                ElementType::Int64,
+                (Number::to_bits(i64::MIN), Number::to_bits(i64::MAX)),
+            ),
+        };
+        let shape: Vec<u64> = selection.dims.iter().map(|dim| dim.count()).collect();
+        let chunk = shape.iter().map(|extent| (*extent).max(1)).collect();
+        Ok(Self {
+            plan: ReadPlan {
+                variable: "".into(),
+                layout: Arc::new(Layout {
+                    element,
+                    grid: ChunkGrid::new(shape, chunk)?,
+                    order: ElementOrder::C,
+                    pipeline: CodecPipeline::default(),
+                    fill: Vec::new(),
+                }),
+                selection,
+                chunks: Vec::new(),
+            },
+            decoding: Decoding::computed(element),
+            labels,
+            interval: (cells == Cells::Some).then_some(everything),
+            weights: Vec::new(),
+            aggregates: vec![aggregate],
+        })
+    }
+
     /// Whether stored numbers can be reduced this way at all: dates, text, half precision, rules for missing values
     /// with many exceptions, and NaN that counts as a value cannot.
     #[must_use]
@@ -402,6 +471,24 @@ impl Reducer {
         Ok(())
     }
 
+    /// Takes computed values: `cells` holds those of the box whose positions among the selected indices are `place`, in
+    /// C order and native byte order.
+    ///
+    /// # Errors
+    /// `Corrupt` when there are fewer values than cells.
+    pub fn reduce_block(&mut self, cells: &[u8], place: &[Range<usize>]) -> Result<()> {
+        let run = |range: &Range<usize>| Run {
+            from: 0,
+            to: range.start,
+            length: range.len(),
+        };
+        let crop = Crop(place.iter().map(|range| vec![run(range)]).collect());
+        let shape: Vec<usize> = place.iter().map(ExactSizeIterator::len).collect();
+        self.accumulator
+            .feed(&self.walk)
+            .cells(cells, &strides(&shape), &crop)
+    }
+
     /// Adds what another worker of the same reduction has seen.
     pub fn merge(&mut self, other: &Self) {
         self.accumulator.merge(other.accumulator.as_ref());
@@ -417,7 +504,7 @@ impl Reducer {
 }
 
 /// Object and byte range of a chunk that is one.
-fn place(address: &ChunkAddress) -> Option<(&str, std::ops::Range<u64>)> {
+fn place(address: &ChunkAddress) -> Option<(&str, Range<u64>)> {
     match address {
         ChunkAddress::Range {
             object,

@@ -1,0 +1,443 @@
+//! The block tier: arguments are evaluated by the engine on the rows of a tile, and reduced by the dense kernels while
+//! they are in cache.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use datafusion::common::Result;
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_expr::expressions::Literal;
+use datafusion::physical_expr_common::physical_expr::is_volatile;
+
+use crate::query::aggregate::arguments::Kind;
+use crate::query::aggregate::keys::Groups;
+use crate::query::aggregate::node::{Reduce, Reduced};
+use crate::query::aggregate::wide::hoist;
+use crate::query::engine_error;
+use crate::query::lowrank::Bound;
+use crate::query::scan::{ArraySource, Shared, Work};
+use crate::query::stream::{Loaded, Worker};
+use crate::read::reduce::{Aggregate, Argument, Block, Cells, Reducer, Reduction};
+
+/// The functions of a reduction whose arguments are evaluated block by block.
+#[derive(Clone, Debug)]
+pub(super) struct BlocksPlan {
+    functions: Vec<Function>,
+}
+
+#[derive(Clone, Debug)]
+struct Function {
+    aggregate: Aggregate,
+    /// What is reduced, on the columns of the table; `None` counts rows.
+    argument: Option<Arc<dyn PhysicalExpr>>,
+    filter: Option<Arc<dyn PhysicalExpr>>,
+    block: Block,
+    /// Types of the columns of its state.
+    state: Vec<DataType>,
+}
+
+impl BlocksPlan {
+    /// How the functions of `reduce` are computed; the error says why they cannot be this way.
+    pub(super) fn new(
+        reduce: &Reduce,
+        filters: &[Option<Arc<dyn PhysicalExpr>>],
+    ) -> Result<std::result::Result<Self, String>> {
+        let mut functions = Vec::with_capacity(reduce.functions.len());
+        for (function, filter) in reduce.functions.iter().zip(filters) {
+            match Function::new(reduce, function, filter.as_ref())? {
+                Ok(function) => functions.push(function),
+                Err(reason) => return Ok(Err(format!("{}: {reason}", function.name()))),
+            }
+        }
+        Ok(Ok(Self { functions }))
+    }
+
+    /// Bytes that a worker holds for each group, and in any case.
+    pub(super) fn memory(&self, source: &ArraySource) -> (usize, usize) {
+        let reductions = self.functions.iter().map(|function| function.bytes());
+        (8 + reductions.sum::<usize>(), source.tile_memory())
+    }
+
+    /// Computes the states of all groups; `None` if an argument is NaN or the least integer somewhere, which the
+    /// kernels take for no value.
+    pub(super) async fn run(
+        &self,
+        reduce: &Reduce,
+        groups: &Groups,
+        context: &Arc<TaskContext>,
+        workers: usize,
+    ) -> Result<Option<Reduced>> {
+        let view = &reduce.view;
+        let mut exprs = Vec::new();
+        for function in &self.functions {
+            exprs.extend(function.argument.iter().chain(&function.filter).cloned());
+        }
+        let (wide, exprs) = hoist(view, exprs).await?;
+        let wide = Arc::new(wide.finish());
+        let bound = Bound::new(&wide, &exprs)?;
+        let source = view.source.over(wide, bound.columns.clone())?;
+        let selection = &source.pruned().selection;
+        let filtered = !source.pruned().residual.is_empty();
+        let cells = if filtered { Cells::Some } else { Cells::All };
+        let of = |block: Block, aggregate: Aggregate| {
+            let labels = groups.labels.clone();
+            Reduction::of_block(block, selection.clone(), labels, aggregate, cells)
+        };
+        let mut reductions = vec![of(Block::Floats, Aggregate::Count)];
+        for function in &self.functions {
+            let aggregate = match function.aggregate {
+                Aggregate::Rows => Aggregate::Count,
+                other => other,
+            };
+            reductions.push(of(function.block, aggregate));
+        }
+        let reductions = reductions
+            .into_iter()
+            .map(|reduction| reduction.map(Arc::new))
+            .collect::<crate::error::Result<Vec<_>>>()
+            .map_err(engine_error)?;
+        let job = Arc::new(Job {
+            functions: self.functions.clone(),
+            bound,
+            filtered,
+            reductions,
+        });
+        let shared = Arc::new(Shared::new(None));
+        let work = |at: usize| {
+            let (job, shared) = (Arc::clone(&job), Arc::clone(&shared));
+            let worker = Worker::new(source.clone(), at, context, shared, Work::Queue);
+            async move { job.work(worker).await }
+        };
+        let tasks: Vec<_> = (1..workers.max(1))
+            .map(|at| SpawnedTask::spawn(work(at)))
+            .collect();
+        let first = work(0).await?;
+        let mut whole = first.is_some();
+        let mut reducers = first.unwrap_or_default();
+        for task in tasks {
+            let others = task
+                .join()
+                .await
+                .map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))??;
+            whole &= others.is_some();
+            for (reducer, other) in reducers.iter_mut().zip(&others.unwrap_or_default()) {
+                reducer.merge(other);
+            }
+        }
+        if !whole {
+            return Ok(None);
+        }
+        let mut partials = Vec::with_capacity(reducers.len());
+        for reducer in &reducers {
+            partials.push(reducer.finish().map_err(engine_error)?);
+        }
+        let mut partials = partials.into_iter();
+        let rows = match partials.next() {
+            Some(partial) if filtered => counted(&partial.states),
+            _ => groups.labels.cells(selection),
+        };
+        let mut states = Vec::with_capacity(self.functions.len());
+        for (function, partial) in self.functions.iter().zip(partials) {
+            let state = partial.states.into_iter().next().unwrap_or_default();
+            let columns = state.iter().zip(&function.state);
+            let columns = columns.map(|(column, of)| Ok(cast(column, of)?));
+            states.push(columns.collect::<Result<Vec<ArrayRef>>>()?);
+        }
+        Ok(Some(Reduced::of_all(
+            &rows,
+            states,
+            reduce.keys.exprs().is_empty(),
+        )?))
+    }
+}
+
+impl Function {
+    fn new(
+        reduce: &Reduce,
+        function: &AggregateFunctionExpr,
+        filter: Option<&Arc<dyn PhysicalExpr>>,
+    ) -> Result<std::result::Result<Self, String>> {
+        let refuse = |why: &str| Ok(Err(why.to_owned()));
+        if function.is_distinct() || !function.order_bys().is_empty() {
+            return refuse("DISTINCT or ORDER BY");
+        }
+        let Some(kind) = Kind::of(function.fun().name()) else {
+            return refuse("no dense kernel");
+        };
+        let arguments = function.expressions();
+        let [argument] = arguments.as_slice() else {
+            return refuse("more than one argument");
+        };
+        let argument = reduce.view.on_table(argument)?;
+        let filter = filter
+            .map(|filter| reduce.view.on_table(filter))
+            .transpose()?;
+        if is_volatile(&argument) || filter.as_ref().is_some_and(is_volatile) {
+            return refuse("changes from row to row");
+        }
+        let state: Vec<DataType> = function
+            .state_fields()?
+            .iter()
+            .map(|field| field.data_type().clone())
+            .collect();
+        let counts_rows = kind == Kind::Count
+            && argument
+                .downcast_ref::<Literal>()
+                .is_some_and(|literal| !literal.value().is_null());
+        let of = argument.data_type(&reduce.view.source.grid().schema)?;
+        let block = match &of {
+            _ if kind == Kind::Count => Block::Floats,
+            DataType::Float32 | DataType::Float64 => Block::Floats,
+            of if of.is_integer() && *of != DataType::UInt64 => Block::Integers,
+            _ => return refuse("not a number"),
+        };
+        let float = block == Block::Floats;
+        let aggregate = match (kind, state.as_slice()) {
+            (Kind::Count, [DataType::Int64]) if counts_rows => Aggregate::Rows,
+            (Kind::Count, [DataType::Int64]) => Aggregate::Count,
+            (Kind::Sum, [DataType::Float64]) if float => Aggregate::Sum(Argument::VALUE),
+            (Kind::Sum, [DataType::Int64]) if !float => Aggregate::Sum(Argument::Exact),
+            (Kind::Mean, [DataType::UInt64, DataType::Float64]) if of == DataType::Float64 => {
+                Aggregate::Mean(Argument::VALUE)
+            }
+            (Kind::Min, [state]) if *state == of => Aggregate::Min,
+            (Kind::Max, [state]) if *state == of => Aggregate::Max,
+            (Kind::Variance, [DataType::UInt64, DataType::Float64, DataType::Float64])
+                if of == DataType::Float64 =>
+            {
+                Aggregate::Variance {
+                    scale: 1.0,
+                    offset: 0.0,
+                }
+            }
+            _ => return refuse("a state of another type"),
+        };
+        Ok(Ok(Self {
+            aggregate,
+            argument: (!counts_rows).then_some(argument),
+            filter,
+            block,
+            state,
+        }))
+    }
+
+    /// Bytes of accumulators for each group.
+    fn bytes(&self) -> usize {
+        match self.aggregate {
+            Aggregate::Variance { .. } => 32,
+            Aggregate::Rows
+            | Aggregate::Count
+            | Aggregate::Sum(_)
+            | Aggregate::Mean(_)
+            | Aggregate::Min
+            | Aggregate::Max => 16,
+        }
+    }
+}
+
+/// What all workers do.
+struct Job {
+    functions: Vec<Function>,
+    bound: Bound,
+    /// Whether predicates on data leave out rows.
+    filtered: bool,
+    /// That of rows, then that of each function.
+    reductions: Vec<Arc<Reduction>>,
+}
+
+impl Job {
+    /// Reduces tiles until there are no more; `None` if a value stands for none.
+    async fn work(&self, mut worker: Worker) -> Result<Option<Vec<Reducer>>> {
+        let mut reducers = self
+            .reductions
+            .iter()
+            .map(Reducer::new)
+            .collect::<crate::error::Result<Vec<_>>>()
+            .map_err(engine_error)?;
+        let mut floats: Vec<Vec<f64>> = vec![Vec::new(); self.reductions.len()];
+        let mut integers: Vec<Vec<i64>> = vec![Vec::new(); self.reductions.len()];
+        while let Some(loaded) = worker.next_tile().await? {
+            let complete = self.evaluate(&mut worker, &loaded, &mut floats, &mut integers)?;
+            if !complete {
+                return Ok(None);
+            }
+            let buffers = floats.iter_mut().zip(&mut integers);
+            for (at, (reducer, (floats, integers))) in reducers.iter_mut().zip(buffers).enumerate()
+            {
+                if at > 0 || self.filtered {
+                    let place = &loaded.tile.place;
+                    let reduced = if floats.is_empty() {
+                        reducer.reduce_block(bytemuck::cast_slice(integers), place)
+                    } else {
+                        reducer.reduce_block(bytemuck::cast_slice(floats), place)
+                    };
+                    reduced.map_err(engine_error)?;
+                }
+                floats.clear();
+                integers.clear();
+            }
+            worker.recycle(loaded);
+            tokio::task::yield_now().await;
+        }
+        Ok(Some(reducers))
+    }
+
+    /// Values of all functions in all rows of a tile.
+    fn evaluate(
+        &self,
+        worker: &mut Worker,
+        loaded: &Loaded,
+        floats: &mut [Vec<f64>],
+        integers: &mut [Vec<i64>],
+    ) -> Result<bool> {
+        for (number, range) in worker.ranges(&loaded.rows).into_iter().enumerate() {
+            let rows = range.len();
+            let mask = loaded.masks.as_ref().and_then(|masks| masks.get(number));
+            let mask = mask.filter(|_| self.filtered).map(BooleanArray::values);
+            let columns = self
+                .bound
+                .columns
+                .iter()
+                .map(|column| worker.column(loaded, *column, range.clone()))
+                .collect::<Result<Vec<_>>>()?;
+            let mut values = self.bound.evaluate(columns, rows)?.into_iter();
+            if self.filtered
+                && let Some(counted) = floats.first_mut()
+            {
+                take_floats(counted, None, mask, rows);
+            }
+            for (at, function) in self.functions.iter().enumerate() {
+                let argument = function.argument.as_ref().and_then(|_| values.next());
+                let filter = function.filter.as_ref().and_then(|_| values.next());
+                let kept = both(mask, filter.as_ref());
+                let kept = kept.as_ref();
+                let (Some(floats), Some(integers)) =
+                    (floats.get_mut(at + 1), integers.get_mut(at + 1))
+                else {
+                    continue;
+                };
+                let complete = match (&argument, function.block) {
+                    (Some(argument), Block::Integers) => {
+                        let argument = cast(argument, &DataType::Int64)?;
+                        take_integers(integers, &argument, kept)
+                    }
+                    (Some(argument), Block::Floats) if argument.data_type().is_floating() => {
+                        let argument = cast(argument, &DataType::Float64)?;
+                        take_floats(floats, Some(&argument), kept, rows)
+                    }
+                    (argument, _) => {
+                        // Only whether there is a value counts.
+                        let valid = argument
+                            .as_ref()
+                            .and_then(|argument| argument.logical_nulls());
+                        let kept = match (kept, valid) {
+                            (Some(kept), Some(valid)) => Some(kept & valid.inner()),
+                            (None, Some(valid)) => Some(valid.inner().clone()),
+                            (kept, None) => kept.cloned(),
+                        };
+                        take_floats(floats, None, kept.as_ref(), rows)
+                    }
+                };
+                if !complete {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The rows that `mask` and `filter` keep; a filter that is NULL keeps nothing.
+fn both(mask: Option<&BooleanBuffer>, filter: Option<&ArrayRef>) -> Option<BooleanBuffer> {
+    let filter = filter
+        .and_then(|filter| filter.as_boolean_opt())
+        .map(|filter| match filter.nulls() {
+            Some(nulls) => filter.values() & nulls.inner(),
+            None => filter.values().clone(),
+        });
+    match (mask, filter) {
+        (Some(mask), Some(filter)) => Some(mask & &filter),
+        (None, Some(filter)) => Some(filter),
+        (mask, None) => mask.cloned(),
+    }
+}
+
+/// Appends values, NaN where there is none; false if a value is NaN itself. Without values, those that are kept are 1.
+fn take_floats(
+    into: &mut Vec<f64>,
+    values: Option<&ArrayRef>,
+    kept: Option<&BooleanBuffer>,
+    rows: usize,
+) -> bool {
+    let start = into.len();
+    let (nulls, complete) = match values {
+        Some(values) => {
+            let values = values.as_primitive::<Float64Type>();
+            into.extend_from_slice(values.values());
+            let nulls = values.nulls().filter(|nulls| nulls.null_count() > 0);
+            let nan = |(at, value): (usize, &f64)| {
+                value.is_nan() && nulls.is_none_or(|nulls| nulls.is_valid(at))
+            };
+            let any = values
+                .values()
+                .iter()
+                .fold(false, |any, value| any | value.is_nan());
+            let complete = !any || !values.values().iter().enumerate().any(nan);
+            (nulls.map(|nulls| nulls.inner().clone()), complete)
+        }
+        None => {
+            into.resize(start + rows, 1.0);
+            (None, true)
+        }
+    };
+    let here = into.get_mut(start..).unwrap_or_default();
+    for bits in [nulls.as_ref(), kept].into_iter().flatten() {
+        for (value, bit) in here.iter_mut().zip(bits.iter()) {
+            *value = if bit { *value } else { f64::NAN };
+        }
+    }
+    complete
+}
+
+/// Appends integers, the least one where there is none; false if a value is that one itself.
+fn take_integers(into: &mut Vec<i64>, values: &ArrayRef, kept: Option<&BooleanBuffer>) -> bool {
+    let start = into.len();
+    let values = values.as_primitive::<Int64Type>();
+    let nulls = values.nulls().filter(|nulls| nulls.null_count() > 0);
+    let least = |(at, value): (usize, &i64)| {
+        *value == i64::MIN && nulls.is_none_or(|nulls| nulls.is_valid(at))
+    };
+    let any = values
+        .values()
+        .iter()
+        .fold(false, |any, value| any | (*value == i64::MIN));
+    let complete = !any || !values.values().iter().enumerate().any(least);
+    into.extend_from_slice(values.values());
+    let here = into.get_mut(start..).unwrap_or_default();
+    let nulls = nulls.map(|nulls| nulls.inner());
+    for bits in [nulls, kept].into_iter().flatten() {
+        for (value, bit) in here.iter_mut().zip(bits.iter()) {
+            *value = if bit { *value } else { i64::MIN };
+        }
+    }
+    complete
+}
+
+/// The counts that a state holds.
+fn counted(states: &[Vec<ArrayRef>]) -> Vec<u64> {
+    let counts = states.first().and_then(|state| state.first());
+    counts.map_or_else(Vec::new, |counts| {
+        let counts = counts.as_primitive::<Int64Type>().values();
+        counts
+            .iter()
+            .map(|count| u64::try_from(*count).unwrap_or(0))
+            .collect()
+    })
+}
