@@ -10,6 +10,7 @@ use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{FunctionRegistry, SessionStateBuilder, SessionStateDefaults};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
@@ -19,7 +20,7 @@ use crate::catalog::factory::{DatasetTableFactory, STORED_AS};
 use crate::catalog::provider::DatasetCatalog;
 use crate::catalog::{Catalog, Opened, functions, tables};
 use crate::error::Error;
-use crate::query::{HyperslabOptions, engine_error};
+use crate::query::{self, HyperslabOptions, engine_error};
 
 /// Limits of a session.
 #[derive(Clone, Debug, Default)]
@@ -73,6 +74,7 @@ impl Session {
             .with_default_features()
             .with_config(config)
             .with_runtime_env(runtime.build_arc()?)
+            .with_physical_optimizer_rules(query::rules(PhysicalOptimizer::new().rules))
             .build();
         let context = SessionContext::new_with_state(state);
         let catalog = install(&context)?;
@@ -185,6 +187,7 @@ pub fn install(context: &SessionContext) -> Result<Arc<Catalog>> {
         context.register_udtf(name, function);
     }
     register_sql_functions(context)?;
+    install_rules(context);
     let files = DynamicListTableFactory::new(Default::default());
     files.session_store().with_state(context.state_weak_ref());
     let files = Arc::new(files);
@@ -198,6 +201,29 @@ pub fn install(context: &SessionContext) -> Result<Arc<Catalog>> {
         }
     }
     Ok(catalog)
+}
+
+/// Puts our rules among those of the session, if they are not there.
+fn install_rules(context: &SessionContext) {
+    let state = context.state_ref();
+    let mut state = state.write();
+    let present = state.physical_optimizers().len();
+    let rules = query::rules(state.physical_optimizers().to_vec());
+    if rules.len() == present {
+        return;
+    }
+    let create_catalog = state
+        .config_options()
+        .catalog
+        .create_default_catalog_and_schema;
+    let id = state.session_id().to_owned();
+    *state = SessionStateBuilder::new_from_existing(state.clone())
+        .with_session_id(id)
+        .with_physical_optimizer_rules(rules)
+        .build();
+    // Building anew must not create the catalog again; what the session says about it stays.
+    let options = state.config_mut().options_mut();
+    options.catalog.create_default_catalog_and_schema = create_catalog;
 }
 
 /// Registers our SQL functions over those of the engine; functions that the session has from elsewhere stay.

@@ -1,6 +1,8 @@
 //! DataFusion's side of one table: which rows and columns, and the scan that reads no more than them.
 
+pub mod align;
 pub mod grid;
+pub mod join;
 pub mod prune;
 pub mod scan;
 mod stream;
@@ -9,12 +11,15 @@ mod tile;
 
 use std::any::Any;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ExtensionOptions};
 use datafusion::common::extensions_options;
 use datafusion::error::DataFusionError;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 
 use crate::error::Error;
+use crate::query::join::GridJoin;
 
 extensions_options! {
     /// The values of the settings.
@@ -31,6 +36,8 @@ extensions_options! {
         pub push_planes: bool, default = true
         /// Filters that other operators learn while they run skip chunks.
         pub push_dynamic: bool, default = true
+        /// Joins of arrays on their dimensions become one scan.
+        pub push_joins: bool, default = true
         /// Row counts and the extremes of dimensions are answered from the grid.
         pub use_statistics: bool, default = true
         /// Bytes of decoded data that a partition aims to hold at once, if chunks are not larger.
@@ -81,6 +88,25 @@ impl ExtensionOptions for HyperslabOptions {
         }
         entries
     }
+}
+
+/// The rules of an engine with ours among them: before the one that adds exchanges and sorts, so that plans are still as
+/// they were meant. Rules that are there already stay as they are.
+#[must_use]
+pub fn rules(
+    mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
+) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let ours: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 1] = [Arc::new(GridJoin)];
+    for rule in ours {
+        if rules.iter().all(|other| other.name() != rule.name())
+            && let Some(at) = rules
+                .iter()
+                .position(|other| other.name() == "EnsureRequirements")
+        {
+            rules.insert(at, rule);
+        }
+    }
+    rules
 }
 
 /// The engine's error for one of ours; the sentence stays, its kind can be got back by downcasting.

@@ -9,8 +9,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, UInt64Array};
 use arrow::buffer::BooleanBuffer;
+use arrow::compute::take;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
@@ -27,7 +28,7 @@ use crate::read::batch::{Rows, indices, select};
 use crate::read::{self, Buffers};
 
 /// Most cells on which a predicate is evaluated before the scan; above it, it filters decoded blocks.
-const MAX_PLANE: u64 = 1 << 24;
+pub(super) const MAX_PLANE: u64 = 1 << 24;
 
 /// Rows of one evaluation.
 const BLOCK: usize = 1 << 16;
@@ -94,7 +95,7 @@ impl Pruned {
             let mut sources = Vec::new();
             for column in columns_of(conjunct) {
                 sources.push(match grid.variable(column) {
-                    Some(variable) => Source::Cells(self.read(grid, variable, &mut buffers).await?),
+                    Some(variable) => Source::Cells(self.read(variable, &mut buffers).await?),
                     None => self.vector(grid, column)?,
                 });
             }
@@ -172,27 +173,29 @@ impl Pruned {
                 let values = coordinate(grid, column, self.dim(*axis)?)?;
                 Ok(Source::Vector(*axis, values))
             }
+            Some(Column::Derived { axes, values }) => {
+                let values = derived(grid, axes, values, &self.selection)?;
+                Ok(Source::Cells((axes.clone(), values)))
+            }
             Some(Column::Variable(_)) | None => Err(internal_datafusion_err!("no column {column}")),
         }
     }
 
     async fn read(
         &self,
-        grid: &Grid,
         variable: &VariableColumn,
         buffers: &mut Buffers,
     ) -> Result<(Vec<usize>, ArrayRef)> {
-        let selection = Selection {
-            dims: variable
-                .axes
-                .iter()
-                .map(|axis| self.dim(*axis).cloned())
-                .collect::<Result<_>>()?,
-        };
-        let values = read::read(&grid.store, &variable.variable, selection, buffers)
+        let own = variable.selection(&self.selection);
+        let store = &variable.store;
+        let values = read::read(store, &variable.variable, own.clone(), buffers)
             .await
             .and_then(|slab| variable.decoding.apply(slab))
-            .map_err(|error| engine_error(error.within(grid.store.location())))?;
+            .map_err(|error| engine_error(error.within(store.location())))?;
+        let values = match &variable.alignment {
+            Some(alignment) => alignment.gather(&own, &values, &self.selection)?,
+            None => values,
+        };
         Ok((variable.axes.clone(), values))
     }
 
@@ -286,7 +289,7 @@ impl Pruned {
     }
 
     /// Narrows the selection to the cells of a mask over `axes`.
-    fn apply_mask(&mut self, axes: Vec<usize>, mask: &BooleanBuffer) {
+    pub(super) fn apply_mask(&mut self, axes: Vec<usize>, mask: &BooleanBuffer) {
         let counts: Vec<usize> = axes
             .iter()
             .filter_map(|axis| self.selection.dims.get(*axis))
@@ -341,7 +344,7 @@ impl Pruned {
     }
 
     /// After everything is taken in: an empty mask empties the selection, a full one is dropped.
-    fn restrict_planes(&mut self) {
+    pub(super) fn restrict_planes(&mut self) {
         if self
             .planes
             .iter()
@@ -481,21 +484,7 @@ impl Predicate {
         let schema: Schema = grid.schema.project(&columns)?;
         let terms = terms
             .iter()
-            .map(|term| {
-                Arc::clone(term)
-                    .transform(|node| {
-                        Ok(match node.downcast_ref::<ColumnExpr>() {
-                            Some(column) => {
-                                let at = columns.binary_search(&column.index()).map_err(|_| {
-                                    internal_datafusion_err!("no column {}", column.name())
-                                })?;
-                                Transformed::yes(Arc::new(ColumnExpr::new(column.name(), at)) as _)
-                            }
-                            None => Transformed::no(node),
-                        })
-                    })
-                    .data()
-            })
+            .map(|term| renumbered(term, |column| columns.binary_search(&column).ok()))
             .collect::<Result<Vec<_>>>()?;
         Ok(Self {
             columns,
@@ -529,6 +518,101 @@ impl Predicate {
         }
         Ok(all.unwrap_or_else(|| BooleanBuffer::new_set(rows)))
     }
+}
+
+/// The same expression over other columns: `place` says where each column of it is found.
+///
+/// # Errors
+/// When a column is not found.
+pub(super) fn renumbered(
+    expr: &Arc<dyn PhysicalExpr>,
+    place: impl Fn(usize) -> Option<usize>,
+) -> Result<Arc<dyn PhysicalExpr>> {
+    Arc::clone(expr)
+        .transform(|node| {
+            Ok(match node.downcast_ref::<ColumnExpr>() {
+                Some(column) => {
+                    let at = place(column.index())
+                        .ok_or_else(|| internal_datafusion_err!("no column {}", column.name()))?;
+                    Transformed::yes(Arc::new(ColumnExpr::new(column.name(), at)) as _)
+                }
+                None => Transformed::no(node),
+            })
+        })
+        .data()
+}
+
+/// The values of an expression over columns in memory, for every selected cell of the dimensions `axes`, in C order.
+///
+/// # Errors
+/// When a column is not in memory, or the expression cannot be evaluated.
+pub(super) fn evaluate_in_memory(
+    grid: &Grid,
+    expr: &Arc<dyn PhysicalExpr>,
+    axes: &[usize],
+    selection: &Selection,
+) -> Result<ArrayRef> {
+    let columns = columns_of(expr);
+    let local = Selection {
+        dims: axes
+            .iter()
+            .map(|axis| selection.dims.get(*axis).cloned().unwrap_or_default())
+            .collect(),
+    };
+    let rows = Rows::new(&local).map_err(engine_error)?;
+    let mut values = Vec::with_capacity(columns.len());
+    for column in &columns {
+        let (of, vector) = match grid.columns.get(*column) {
+            Some(Column::Coordinate { axis } | Column::Index { axis }) => {
+                let set = selection.dims.get(*axis).cloned().unwrap_or_default();
+                (vec![*axis], coordinate(grid, *column, &set)?)
+            }
+            Some(Column::Derived { axes, values }) => {
+                (axes.clone(), derived(grid, axes, values, selection)?)
+            }
+            Some(Column::Variable(_)) | None => {
+                return Err(internal_datafusion_err!("column {column} is not in memory"));
+            }
+        };
+        let of: Vec<usize> = of
+            .iter()
+            .filter_map(|axis| axes.iter().position(|other| other == axis))
+            .collect();
+        values.push(rows.broadcast(&of, &vector, 0..rows.len())?);
+    }
+    let schema = Arc::new(grid.schema.project(&columns)?);
+    let expr = renumbered(expr, |column| columns.binary_search(&column).ok())?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+    let batch = RecordBatch::try_new_with_options(schema, values, &options)?;
+    expr.evaluate(&batch)?.into_array(rows.len())
+}
+
+/// The values of a column in memory for the selected cells of its dimensions: `values` holds those of all cells.
+///
+/// # Errors
+/// When the values cannot be gathered (of an unusual type).
+pub(super) fn derived(
+    grid: &Grid,
+    axes: &[usize],
+    values: &ArrayRef,
+    selection: &Selection,
+) -> Result<ArrayRef> {
+    let sets = axes
+        .iter()
+        .map(|axis| selection.dims.get(*axis).cloned().unwrap_or_default());
+    let sets: Vec<IndexSet> = sets.collect();
+    if let [set] = sets.as_slice() {
+        return Ok(select(values, set)?);
+    }
+    let mut cells = vec![0u64];
+    for (axis, set) in axes.iter().zip(&sets) {
+        let length = grid.axes.get(*axis).map_or(0, |axis| axis.length);
+        cells = cells
+            .iter()
+            .flat_map(|cell| set.iter().map(move |index| cell * length + index))
+            .collect();
+    }
+    Ok(take(values, &UInt64Array::from(cells), None)?)
 }
 
 /// The dimensions of a grid on which the value of an expression depends, in increasing order.
@@ -580,7 +664,7 @@ fn coordinate(grid: &Grid, column: usize, set: &IndexSet) -> Result<ArrayRef> {
     }
 }
 
-fn columns_of(expr: &Arc<dyn PhysicalExpr>) -> Vec<usize> {
+pub(super) fn columns_of(expr: &Arc<dyn PhysicalExpr>) -> Vec<usize> {
     let mut columns: Vec<usize> = collect_columns(expr)
         .iter()
         .map(ColumnExpr::index)

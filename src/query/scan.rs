@@ -57,9 +57,11 @@ pub struct ArraySource {
     /// Most rows of the whole scan.
     pub(super) limit: Option<usize>,
     /// Most rows of each partition.
-    fetch: Option<usize>,
+    pub(super) fetch: Option<usize>,
     partitions: usize,
-    target_partitions: usize,
+    pub(super) target_partitions: usize,
+    /// Why it did not become one with another scan.
+    note: Option<Arc<str>>,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -133,6 +135,7 @@ impl ArraySource {
             fetch: None,
             partitions: 1,
             target_partitions,
+            note: None,
             metrics: ExecutionPlanMetricsSet::new(),
         }
         .planned()
@@ -145,6 +148,18 @@ impl ArraySource {
     pub fn with_limit(mut self, limit: Option<usize>) -> Result<Self> {
         self.limit = limit;
         self.planned()
+    }
+
+    /// The same scan whose output has other names and less certain fields, one for each column.
+    pub(super) fn with_schema(mut self, schema: SchemaRef) -> Self {
+        self.schema = schema;
+        self
+    }
+
+    /// The same scan with a remark for EXPLAIN.
+    pub(super) fn with_note(mut self, note: &str) -> Self {
+        self.note = Some(note.into());
+        self
     }
 
     /// The grid that is scanned.
@@ -241,7 +256,10 @@ impl ArraySource {
                 Column::Coordinate { axis: of } | Column::Index { axis: of } if *of == axis => {
                     Some((at, self.schema.field(at)))
                 }
-                Column::Coordinate { .. } | Column::Index { .. } | Column::Variable(_) => None,
+                Column::Coordinate { .. }
+                | Column::Index { .. }
+                | Column::Variable(_)
+                | Column::Derived { .. } => None,
             }
         })
     }
@@ -311,7 +329,7 @@ impl ArraySource {
     fn dimension_statistics(&self, column: usize) -> Option<ColumnStatistics> {
         let axis = match self.grid.columns.get(column)? {
             Column::Coordinate { axis } | Column::Index { axis } => *axis,
-            Column::Variable(_) => return None,
+            Column::Variable(_) | Column::Derived { .. } => return None,
         };
         let set = self.pruned.selection.dims.get(axis)?;
         let (first, last) = (set.first()?, set.last()?);
@@ -372,13 +390,7 @@ impl ArraySource {
 
 /// The part of a selection of the grid that a variable has.
 pub(super) fn variable_selection(selection: &Selection, variable: &VariableColumn) -> Selection {
-    Selection {
-        dims: variable
-            .axes
-            .iter()
-            .map(|axis| selection.dims.get(*axis).cloned().unwrap_or_default())
-            .collect(),
-    }
+    variable.selection(selection)
 }
 
 impl DataSource for ArraySource {
@@ -473,6 +485,9 @@ impl DataSource for ArraySource {
         if !order.is_empty() {
             let terms: Vec<String> = order.iter().map(ToString::to_string).collect();
             write!(f, ", order=[{}]", terms.join(", "))?;
+        }
+        if let Some(note) = &self.note {
+            write!(f, ", {note}")?;
         }
         Ok(())
     }
@@ -633,7 +648,7 @@ impl ArraySource {
     }
 }
 
-fn contains_subquery(filter: &Arc<dyn PhysicalExpr>) -> bool {
+pub(super) fn contains_subquery(filter: &Arc<dyn PhysicalExpr>) -> bool {
     filter
         .exists(|node| Ok(node.downcast_ref::<ScalarSubqueryExpr>().is_some()))
         .unwrap_or(true)

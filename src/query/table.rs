@@ -48,7 +48,7 @@ fn key(grid: &Grid) -> Option<Vec<usize>> {
         axis.order.filter(|order| order.strict)?;
         let column = grid.columns.iter().position(|column| match column {
             Column::Coordinate { axis } | Column::Index { axis } => *axis == at,
-            Column::Variable(_) => false,
+            Column::Variable(_) | Column::Derived { .. } => false,
         })?;
         key.push(column);
     }
