@@ -49,8 +49,7 @@ impl PhysicalOptimizerRule for GridJoin {
         if options.is_some_and(|options| !options.push_joins) {
             return Ok(plan);
         }
-        let plan = plan.transform_up(|node| scanned_below(&node))?.data;
-        Ok(scanned(&plan, None)?.unwrap_or(plan))
+        Ok(rewritten(&plan)?.unwrap_or(plan))
     }
 
     fn name(&self) -> &'static str {
@@ -62,66 +61,115 @@ impl PhysicalOptimizerRule for GridJoin {
     }
 }
 
-/// A node with the joins right below it turned into scans, where they can be. It is the node above that knows which
-/// columns of a join are wanted.
-fn scanned_below(node: &Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
-    if let Some(projection) = node.downcast_ref::<ProjectionExec>() {
-        let exprs = projection.expr().iter();
-        let mut wanted: Vec<usize> = exprs.flat_map(|item| columns_of(&item.expr)).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        let Some(below) = scanned(projection.input(), Some(&wanted))? else {
-            return Ok(Transformed::no(Arc::clone(node)));
-        };
-        // A join that stays has all of its columns.
-        let narrowed = Join::of(&below).is_none();
-        let exprs = projection.expr().iter().map(|item| {
-            let place = |column| wanted.binary_search(&column).ok();
-            let expr = if narrowed {
-                renumbered(&item.expr, place)?
-            } else {
-                Arc::clone(&item.expr)
-            };
-            Ok(ProjectionExpr::new(expr, &item.alias))
-        });
-        let exprs = exprs.collect::<Result<Vec<_>>>()?;
-        return Ok(Transformed::yes(Arc::new(ProjectionExec::try_new(
-            exprs, below,
-        )?)));
-    }
+/// A plan with its joins turned into scans, innermost first; nothing if there is none.
+fn rewritten(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    // Projections say which columns of the join below them are wanted.
+    let (below, exprs) = beneath_projections(node)?;
     let mut changed = false;
     let mut children = Vec::new();
-    for child in node.children() {
-        let below = scanned(child, None)?;
-        changed |= below.is_some();
-        children.push(below.unwrap_or_else(|| Arc::clone(child)));
+    for child in below.children() {
+        let child_rewritten = rewritten(child)?;
+        changed |= child_rewritten.is_some();
+        children.push(child_rewritten.unwrap_or_else(|| Arc::clone(child)));
     }
-    if !changed {
-        return Ok(Transformed::no(Arc::clone(node)));
+    let mut plan = if changed {
+        with_children(&below, children)?
+    } else {
+        Arc::clone(&below)
+    };
+    if let Some(mut join) = Join::of(&plan) {
+        changed = true;
+        match join.wanting(exprs.as_deref())?.scan() {
+            Ok(scan) => {
+                return Ok(Some(match exprs {
+                    Some(exprs) => projected(node, &exprs, scan)?,
+                    None => scan,
+                }));
+            }
+            Err(Stays(why)) => plan = explained(&plan, &why)?,
+        }
     }
-    let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-    let node = Arc::clone(node).replace_children(children, options)?;
-    Ok(Transformed::yes(node))
+    Ok(if changed {
+        Some(put_beneath(node, &below, plan)?)
+    } else {
+        None
+    })
 }
 
-/// The scan that gives the rows of a join, with the columns `wanted` if that says which; the join with a remark if it
-/// stays one; nothing if the node is no join of arrays.
-fn scanned(
+/// The first node below projections, and their expressions over its columns. Past the first, only projections of bare
+/// columns are looked through: what they compute would be computed twice.
+fn beneath_projections(
     node: &Arc<dyn ExecutionPlan>,
-    wanted: Option<&[usize]>,
-) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-    let Some(mut join) = Join::of(node) else {
-        return Ok(None);
+) -> Result<(Arc<dyn ExecutionPlan>, Option<Vec<Arc<dyn PhysicalExpr>>>)> {
+    let Some(projection) = node.downcast_ref::<ProjectionExec>() else {
+        return Ok((Arc::clone(node), None));
     };
-    if let Some(wanted) = wanted {
-        let output = wanted.iter().filter_map(|column| join.output.get(*column));
-        join.output = output.copied().collect();
-        join.schema = Arc::new(join.schema.project(wanted)?);
+    let exprs = projection.expr().iter().map(|item| Arc::clone(&item.expr));
+    let mut exprs: Vec<Arc<dyn PhysicalExpr>> = exprs.collect();
+    let mut below = projection.input();
+    while let Some(projection) = below.downcast_ref::<ProjectionExec>() {
+        let items = projection.expr();
+        let bare = |item: &ProjectionExpr| item.expr.downcast_ref::<ColumnExpr>().is_some();
+        if !items.iter().all(bare) {
+            break;
+        }
+        let by = |column: usize| items.get(column).map(|item| Arc::clone(&item.expr));
+        exprs = exprs
+            .iter()
+            .map(|expr| inlined(expr, by))
+            .collect::<Result<_>>()?;
+        below = projection.input();
     }
-    Ok(Some(match join.scan() {
-        Ok(scan) => scan,
-        Err(Stays(why)) => explained(node, &why)?,
-    }))
+    Ok((Arc::clone(below), Some(exprs)))
+}
+
+/// The projections that `node` begins, over another plan than `below`.
+fn put_beneath(
+    node: &Arc<dyn ExecutionPlan>,
+    below: &Arc<dyn ExecutionPlan>,
+    plan: Arc<dyn ExecutionPlan>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    if Arc::ptr_eq(node, below) {
+        return Ok(plan);
+    }
+    let children = node.children();
+    let child = children
+        .first()
+        .ok_or_else(|| internal_datafusion_err!("a projection has no input"))?;
+    let child = put_beneath(child, below, plan)?;
+    with_children(node, vec![child])
+}
+
+/// The projection `exprs` of a join, over the scan of those of its columns that they need; names are those of `node`.
+fn projected(
+    node: &Arc<dyn ExecutionPlan>,
+    exprs: &[Arc<dyn PhysicalExpr>],
+    scan: Arc<dyn ExecutionPlan>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let wanted = wanted(exprs);
+    let schema = node.schema();
+    let exprs = exprs.iter().zip(schema.fields()).map(|(expr, field)| {
+        let expr = renumbered(expr, |column| wanted.binary_search(&column).ok())?;
+        Ok(ProjectionExpr::new(expr, field.name()))
+    });
+    let exprs = exprs.collect::<Result<Vec<_>>>()?;
+    Ok(Arc::new(ProjectionExec::try_new(exprs, scan)?))
+}
+
+/// The columns that some expressions need, in increasing order.
+fn wanted(exprs: &[Arc<dyn PhysicalExpr>]) -> Vec<usize> {
+    let mut wanted: Vec<usize> = exprs.iter().flat_map(columns_of).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    wanted
+}
+
+fn with_children(
+    node: &Arc<dyn ExecutionPlan>,
+    children: Vec<Arc<dyn ExecutionPlan>>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+    Arc::clone(node).replace_children(children, options)
 }
 
 /// Why a join stays the engine's.
@@ -211,6 +259,17 @@ impl Join {
             output,
             schema: node.schema(),
         })
+    }
+
+    /// The same join with no more columns than `exprs` need; with all of them if there are no projections.
+    fn wanting(&mut self, exprs: Option<&[Arc<dyn PhysicalExpr>]>) -> Result<&Self> {
+        if let Some(exprs) = exprs {
+            let wanted = wanted(exprs);
+            let output = wanted.iter().filter_map(|column| self.output.get(*column));
+            self.output = output.copied().collect();
+            self.schema = Arc::new(self.schema.project(&wanted)?);
+        }
+        Ok(self)
     }
 
     /// The scan that gives the same rows.
@@ -320,6 +379,5 @@ fn explained(node: &Arc<dyn ExecutionPlan>, why: &str) -> Result<Arc<dyn Executi
     if let Some(last) = children.last_mut() {
         *last = noted(last)?;
     }
-    let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-    Arc::clone(node).replace_children(children, options)
+    with_children(node, children)
 }
