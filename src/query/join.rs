@@ -28,6 +28,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{HashJoinExec, SortMergeJoinExec};
+use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 
 use crate::query::HyperslabOptions;
@@ -303,6 +304,12 @@ impl Side {
             });
             let exprs = exprs.collect();
             return Some(Self { source, exprs });
+        }
+        if let Some(limit) = node.downcast_ref::<GlobalLimitExec>() {
+            // The scan gives no more rows than that anyway.
+            let side = Self::of(limit.input())?;
+            let within = side.source.limit? <= limit.fetch()? && limit.skip() == 0;
+            return within.then_some(side);
         }
         let projection = node.downcast_ref::<ProjectionExec>()?;
         let below = Self::of(projection.input())?;

@@ -202,6 +202,7 @@ impl<'a> Fold<'a> {
             }
             self.mask_planes(&links, pruned)?;
             pruned.restrict_planes();
+            links.iter_mut().for_each(fill);
         }
         for link in &mut links {
             simplify(link, &pruned.selection);
@@ -626,6 +627,21 @@ impl Moving<'_> {
         simplify(&mut link, self.selection);
         Ok(link)
     }
+}
+
+/// Gives cells that a mask takes away the partner of a neighbour: they are read with the others, but never come out.
+fn fill(link: &mut Link) {
+    let Some(map) = link.map.as_ref().filter(|_| link.axes.len() > 1) else {
+        return;
+    };
+    let mut last = map.iter().copied().find(|index| *index != NONE);
+    let filled = map.iter().map(|index| {
+        if *index != NONE {
+            last = Some(*index);
+        }
+        last.unwrap_or(NONE)
+    });
+    link.map = Some(filled.collect());
 }
 
 /// A map that gives every selected index itself is no map.
