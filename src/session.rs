@@ -163,7 +163,7 @@ impl Session {
 }
 
 /// Puts datasets into an existing session: paths and named datasets as tables, `STORED AS`, table functions, SQL
-/// functions and settings. What the session has already stays.
+/// functions, optimizer rules and settings. What the session has already stays.
 ///
 /// # Errors
 /// When the session refuses one of the parts.

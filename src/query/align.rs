@@ -383,8 +383,9 @@ mod tests {
             numbers = numbers
                 .iter()
                 .flat_map(|number| {
-                    set.iter()
-                        .map(move |index| number * *length as i32 + index as i32)
+                    set.iter().map(move |index| {
+                        number * i32::try_from(*length).unwrap() + i32::try_from(index).unwrap()
+                    })
                 })
                 .collect();
         }

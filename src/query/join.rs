@@ -10,6 +10,7 @@
 //! other side gives the grid of the result. Whatever does not fit stays the engine's join.
 
 mod fold;
+mod moving;
 
 use std::sync::Arc;
 
@@ -32,8 +33,9 @@ use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 
 use crate::query::HyperslabOptions;
+use crate::query::evaluate::renumbered;
 use crate::query::join::fold::Fold;
-use crate::query::prune::{columns_of, renumbered};
+use crate::query::prune::columns_of;
 use crate::query::scan::ArraySource;
 
 /// The rule that turns joins of arrays on their dimensions into scans.
@@ -101,12 +103,12 @@ fn rewritten(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPl
 /// columns are looked through: what they compute would be computed twice.
 fn beneath_projections(
     node: &Arc<dyn ExecutionPlan>,
-) -> Result<(Arc<dyn ExecutionPlan>, Option<Vec<Arc<dyn PhysicalExpr>>>)> {
+) -> Result<(Arc<dyn ExecutionPlan>, Option<Exprs>)> {
     let Some(projection) = node.downcast_ref::<ProjectionExec>() else {
         return Ok((Arc::clone(node), None));
     };
     let exprs = projection.expr().iter().map(|item| Arc::clone(&item.expr));
-    let mut exprs: Vec<Arc<dyn PhysicalExpr>> = exprs.collect();
+    let mut exprs: Exprs = exprs.collect();
     let mut below = projection.input();
     while let Some(projection) = below.downcast_ref::<ProjectionExec>() {
         let items = projection.expr();
@@ -173,6 +175,12 @@ fn with_children(
     Arc::clone(node).replace_children(children, options)
 }
 
+/// Expressions over the columns of some plan.
+type Exprs = Vec<Arc<dyn PhysicalExpr>>;
+
+/// What else must hold for a pair of rows: an expression, and which column of which side each column of it is.
+type Condition = (Arc<dyn PhysicalExpr>, Vec<(usize, usize)>);
+
 /// Why a join stays the engine's.
 struct Stays(String);
 
@@ -189,8 +197,7 @@ struct Join {
     kind: JoinType,
     /// Pairs of keys, over the columns of the grids.
     on: Vec<[Arc<dyn PhysicalExpr>; 2]>,
-    /// What else must hold: an expression, and which column of which side each column of it is.
-    filter: Option<(Arc<dyn PhysicalExpr>, Vec<(usize, usize)>)>,
+    filter: Option<Condition>,
     /// Side and column of every column of the output.
     output: Vec<(usize, usize)>,
     schema: SchemaRef,
@@ -199,7 +206,7 @@ struct Join {
 /// One side of a join: a scan, and its columns as expressions over those of the grid.
 struct Side {
     source: ArraySource,
-    exprs: Vec<Arc<dyn PhysicalExpr>>,
+    exprs: Exprs,
 }
 
 impl Join {
@@ -348,7 +355,7 @@ fn inlined(
         .data()
 }
 
-fn parts(filter: &JoinFilter) -> Option<(Arc<dyn PhysicalExpr>, Vec<(usize, usize)>)> {
+fn parts(filter: &JoinFilter) -> Option<Condition> {
     let columns = filter.column_indices().iter().map(|column| {
         let side = match column.side {
             JoinSide::Left => 0,

@@ -1,6 +1,7 @@
-//! DataFusion's side of one table: which rows and columns, and the scan that reads no more than them.
+//! DataFusion's side of tables: which rows and columns, and the scan that reads no more than them.
 
 pub mod align;
+mod evaluate;
 pub mod grid;
 pub mod join;
 pub mod prune;

@@ -45,6 +45,10 @@ fn axis(store: &Path, name: &str, values: &Cells) {
     put(store, name, &[(name, length)], &[length.max(1)], values);
 }
 
+fn int(number: usize) -> i32 {
+    i32::try_from(number).unwrap()
+}
+
 /// Numbers that tell where they are; every seventh is missing.
 fn numbers(count: usize, first: usize) -> Cells {
     let number = |at| match at % 7 {
@@ -409,6 +413,69 @@ async fn missing_and_unusual_coordinates_match_as_the_engine_matches_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn variables_too_large_to_keep_are_aligned_tile_by_tile() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b, c) = ("a.zarr", "b.zarr", "c.zarr");
+    let (steps, ny, nx) = (36usize, 173usize, 176usize);
+    let value = |t: usize, y: usize, x: usize| ((t * 131 + y * 17 + x) % 1000) as f32;
+    let mut all = [Vec::new(), Vec::new(), Vec::new()];
+    for t in 0..steps {
+        for y in 0..ny {
+            for x in 0..nx {
+                all[0].push(value(t, y, x));
+                all[1].push(value(steps - 1 - t, y, nx - 1 - x));
+                // Two of its times for three of the others', in turn.
+                all[2].push(value(t, ny - 1 - y, x));
+            }
+        }
+    }
+    let count = |length: usize| (0..int(length)).collect::<Vec<i32>>();
+    let back = |length: usize| (0..int(length)).rev().collect::<Vec<i32>>();
+    let times = [count(steps), back(steps), count(steps)];
+    let ys = [count(ny), count(ny), back(ny)];
+    let xs = [count(nx), back(nx), count(nx)];
+    let chunks = [[1, ny, nx], [5, 50, 60], [4, 90, nx]];
+    let stores = [a, b, c].map(|name| folder.path().join(name));
+    for (at, store) in stores.iter().enumerate() {
+        axis(store, "t", &Int(times[at].clone()));
+        axis(store, "y", &Int(ys[at].clone()));
+        axis(store, "x", &Int(xs[at].clone()));
+        let cells = Single(std::mem::take(&mut all[at]));
+        put(
+            store,
+            "v",
+            &[("t", steps), ("y", ny), ("x", nx)],
+            &chunks[at],
+            &cells,
+        );
+    }
+    let [a, b, c] = stores.map(|store| store.to_str().unwrap().to_owned());
+    let session = session();
+    let cells = steps * ny * nx;
+    for (other, key, differing, matched) in [
+        (&b, "l.t = r.t", "l.v <> r.v", cells),
+        (&c, "l.t = r.t", "l.v <> r.v", cells),
+        (&c, "l.t % 35 = r.t", "l.t < 35 AND l.v <> r.v", cells),
+        (
+            &b,
+            "l.t + 4 = r.t",
+            "(l.v + 524) % 1000 <> r.v",
+            cells / 36 * 32,
+        ),
+    ] {
+        for kind in ["JOIN", "LEFT JOIN"] {
+            let sql = format!(
+                "SELECT count(r.v), count(*) FILTER (WHERE {differing}) FROM '{a}' l {kind} '{other}' r ON {key} AND l.y = r.y AND l.x = r.x"
+            );
+            let plan = explain(&session, &format!("EXPLAIN {sql}")).await;
+            assert!(plan.contains(" JOIN v ON"), "{plan}");
+            let got = row(&session, &sql).await.unwrap();
+            assert_eq!(got, [json!(matched), json!(0)], "{sql}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn anomalies_of_sample_data() {
     let session = session();
     let (tas, zarr, ocean) = (sample("tas.nc"), sample("tas.zarr"), sample("ocean.nc"));
@@ -432,9 +499,9 @@ fn random_grid(random: &mut Random, store: &Path, names: &[&str], variable: &str
     let mut dims = Vec::new();
     for name in names {
         let length = 1 + random.below(6);
-        let (start, step) = (random.below(4) as i32 - 1, 1 + random.below(2) as i32);
+        let (start, step) = (int(random.below(4)) - 1, 1 + int(random.below(2)));
         let kind = random.below(5);
-        let values: Vec<i32> = (0..length as i32)
+        let values: Vec<i32> = (0..int(length))
             .map(|at| match kind {
                 0 | 1 => start + at * step,
                 2 => 6 - at,

@@ -17,19 +17,14 @@ use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::ProjectionExec;
 
-use crate::array::hyperslab::{IndexSet, Selection};
+use crate::array::hyperslab::Selection;
 use crate::query::align::{Alignment, Link, NONE};
-use crate::query::grid::{Column, Grid, VariableColumn, unique_names};
+use crate::query::evaluate::evaluate_in_memory;
+use crate::query::grid::{Grid, unique_names};
+use crate::query::join::moving::{Links, MAX_MAP, Moving, simplify};
 use crate::query::join::{Join, Side, Stays, inlined};
-use crate::query::prune::{MAX_PLANE, Pruned, columns_of, evaluate_in_memory, footprint};
+use crate::query::prune::{MAX_PLANE, Pruned, columns_of, footprint};
 use crate::query::scan::{ArraySource, contains_subquery};
-use crate::read::batch::{indices, select};
-
-/// Most cells of the dimensions that decide one index.
-const MAX_MAP: u64 = 1 << 20;
-
-/// Most values of a key column of the other side.
-const MAX_DERIVED: u64 = 1 << 22;
 
 /// A join whose side `1 - grid` is folded into the grid of side `grid`.
 pub(super) struct Fold<'a> {
@@ -52,12 +47,6 @@ struct Key<'a> {
     fact_axes: Vec<usize>,
     other: &'a Arc<dyn PhysicalExpr>,
     other_axis: usize,
-}
-
-/// Where the dimensions of the looked up side are found, and which of them leave rows without a partner.
-struct Links {
-    links: Vec<Link>,
-    partial: Vec<usize>,
 }
 
 impl<'a> Fold<'a> {
@@ -105,7 +94,7 @@ impl<'a> Fold<'a> {
         }
         let output: Option<Vec<_>> = self.join.output.iter().copied().map(side).collect();
         let output = output.ok_or_else(|| Stays("a column is missing".into()))?;
-        self.finish(grid, pruned, &output)
+        self.finish(&grid, &pruned, &output)
     }
 
     /// What no scan could give.
@@ -251,11 +240,11 @@ impl<'a> Fold<'a> {
         let values = keys
             .iter()
             .map(|key| evaluate_in_memory(&other.grid, key.other, &[axis], own));
-        let values = Keys::new(values.collect::<Result<_>>()?)?;
+        let values = Keys::new(&values.collect::<Result<Vec<_>>>()?)?;
         let wanted = keys
             .iter()
             .map(|key| evaluate_in_memory(&fact.grid, key.fact, &axes, &fact.pruned.selection));
-        let wanted = Keys::new(wanted.collect::<Result<_>>()?)?;
+        let wanted = Keys::new(&wanted.collect::<Result<Vec<_>>>()?)?;
         let mut found = HashMap::new();
         for (at, index) in set
             .iter()
@@ -392,14 +381,14 @@ impl<'a> Fold<'a> {
     /// The scan of the new grid whose output is `output`, expressions over its columns.
     fn finish(
         &self,
-        grid: Arc<Grid>,
-        pruned: Pruned,
+        grid: &Arc<Grid>,
+        pruned: &Pruned,
         output: &[Arc<dyn PhysicalExpr>],
     ) -> Result<Arc<dyn ExecutionPlan>, Stays> {
         let fact = &self.fact.source;
         let scan = |columns: Vec<usize>| {
             let options = fact.options.clone();
-            let grid = Arc::clone(&grid);
+            let grid = Arc::clone(grid);
             ArraySource::new(
                 grid,
                 columns,
@@ -444,7 +433,7 @@ struct Keys {
 }
 
 impl Keys {
-    fn new(values: Vec<ArrayRef>) -> Result<Self> {
+    fn new(values: &[ArrayRef]) -> Result<Self> {
         let values: Vec<ArrayRef> = values.iter().map(normalize_float_zero).collect();
         let fields = values
             .iter()
@@ -456,176 +445,6 @@ impl Keys {
     /// Whether a key is missing: it has no partner.
     fn is_null(&self, at: usize) -> bool {
         self.values.iter().any(|values| values.is_null(at))
-    }
-}
-
-/// Columns of one grid on their way to another.
-struct Moving<'a> {
-    fact: &'a Grid,
-    other: &'a Grid,
-    links: &'a Links,
-    selection: &'a Selection,
-}
-
-impl Moving<'_> {
-    /// A column of the other grid as a column of the new one.
-    fn column(&self, column: usize) -> Result<Column, Stays> {
-        let missing = || Stays(format!("no column {column}"));
-        match self.other.columns.get(column).ok_or_else(missing)? {
-            Column::Coordinate { axis } | Column::Index { axis } => {
-                let vector = self.other.vector(column);
-                let length = self.other.axes.get(*axis).map_or(0, |axis| axis.length);
-                let values = vector.map_or_else(|| indices(&IndexSet::all(length)), Arc::clone);
-                match self.same_coordinate(*axis, vector)? {
-                    Some(column) => Ok(column),
-                    None => self.derived(&[*axis], &values),
-                }
-            }
-            Column::Derived { axes, values } => self.derived(axes, values),
-            Column::Variable(variable) => self.variable(variable).map(Column::Variable),
-        }
-    }
-
-    /// The dimension of the grid that is a dimension of the other, index by index and value by value.
-    fn same_coordinate(
-        &self,
-        axis: usize,
-        vector: Option<&ArrayRef>,
-    ) -> Result<Option<Column>, Stays> {
-        let Some(Link {
-            axes, map: None, ..
-        }) = self.links.links.get(axis)
-        else {
-            return Ok(None);
-        };
-        let ([axis], true) = (axes.as_slice(), self.links.partial.is_empty()) else {
-            return Ok(None);
-        };
-        let own = self.fact.axes.get(*axis);
-        let own = own.and_then(|axis| axis.values.as_ref());
-        let set = self.selection.dims.get(*axis);
-        Ok(match (own, vector, set) {
-            (_, None, _) => Some(Column::Index { axis: *axis }),
-            (Some(own), Some(other), Some(set))
-                if select(own, set).map_err(stays)? == select(other, set).map_err(stays)? =>
-            {
-                Some(Column::Coordinate { axis: *axis })
-            }
-            _ => None,
-        })
-    }
-
-    /// Links that only tell whether there is a partner, for a column on the dimensions `axes` of the other grid.
-    fn presence(&self, axes: &[usize]) -> Vec<Link> {
-        let partial = self.links.partial.iter();
-        partial
-            .filter(|axis| !axes.contains(axis))
-            .filter_map(|axis| self.links.links.get(*axis).cloned())
-            .collect()
-    }
-
-    /// Values in memory on the dimensions `axes` of the other grid.
-    fn derived(&self, axes: &[usize], values: &ArrayRef) -> Result<Column, Stays> {
-        let own = axes
-            .iter()
-            .filter_map(|axis| self.links.links.get(*axis).cloned());
-        let links: Vec<Link> = own.chain(self.presence(axes)).collect();
-        let alignment = Alignment::new(links, axes.len());
-        let all = Selection::all(&self.fact.shape());
-        let lengths = alignment.axes().iter();
-        let lengths = lengths.filter_map(|axis| self.fact.axes.get(*axis));
-        if lengths.fold(1u64, |cells, axis| cells.saturating_mul(axis.length)) > MAX_DERIVED {
-            return Err(Stays("a key column would have too many values".into()));
-        }
-        let lengths = axes.iter().filter_map(|axis| self.other.axes.get(*axis));
-        let lengths: Vec<u64> = lengths.map(|axis| axis.length).collect();
-        let values = alignment.gather(&Selection::all(&lengths), values, &all)?;
-        Ok(Column::Derived {
-            axes: alignment.axes().to_vec(),
-            values,
-        })
-    }
-
-    fn variable(&self, variable: &VariableColumn) -> Result<VariableColumn, Stays> {
-        let of = |axis: &usize| self.links.links.get(*axis).cloned();
-        let (mut links, rank) = match &variable.alignment {
-            None => {
-                let links: Vec<Link> = variable.axes.iter().filter_map(of).collect();
-                (links, variable.axes.len())
-            }
-            Some(alignment) => {
-                let links = alignment.links().iter().map(|link| self.composed(link));
-                (links.collect::<Result<Vec<_>, Stays>>()?, alignment.rank())
-            }
-        };
-        links.extend(self.presence(&variable.axes));
-        let same: Option<Vec<usize>> = links
-            .iter()
-            .map(|link| match (link.axes.as_slice(), &link.map) {
-                ([axis], None) => Some(*axis),
-                _ => None,
-            })
-            .collect();
-        let (axes, alignment) = match same.filter(|_| links.len() == rank) {
-            Some(axes) => (axes, None),
-            None => {
-                let alignment = Alignment::new(links, rank);
-                (alignment.axes().to_vec(), Some(Arc::new(alignment)))
-            }
-        };
-        Ok(VariableColumn {
-            variable: Arc::clone(&variable.variable),
-            decoding: Arc::clone(&variable.decoding),
-            store: variable.store.clone(),
-            axes,
-            alignment,
-        })
-    }
-
-    /// A link from the dimensions of the other grid as one from those of this grid.
-    fn composed(&self, link: &Link) -> Result<Link, Stays> {
-        let between = link.axes.iter().map(|axis| self.links.links.get(*axis));
-        let between: Vec<&Link> = between
-            .collect::<Option<_>>()
-            .ok_or_else(|| Stays("no link".into()))?;
-        if let ([only], None) = (between.as_slice(), &link.map) {
-            return Ok((*only).clone());
-        }
-        let axes: Vec<usize> = between.iter().flat_map(|link| link.axes.clone()).collect();
-        let lengths: Vec<u64> = between.iter().flat_map(|l| l.lengths.clone()).collect();
-        if lengths.iter().copied().fold(1, u64::saturating_mul) > MAX_MAP {
-            return Err(Stays("a chain of joins has too many cells".into()));
-        }
-        let shape = Selection::all(&self.fact.shape());
-        let mut cells = vec![Some(0u64)];
-        for (between, length) in between.iter().zip(&link.lengths) {
-            let indices = between.indices(&shape);
-            cells = cells
-                .iter()
-                .flat_map(|cell| {
-                    indices.iter().map(move |index| {
-                        let cell = (*cell)?;
-                        (index < length).then(|| cell * length + index)
-                    })
-                })
-                .collect();
-        }
-        let target = |cell: Option<u64>| match (&link.map, cell) {
-            (Some(map), Some(cell)) => map.get(usize::try_from(cell).ok()?).copied(),
-            (None, cell) => cell,
-            (_, None) => None,
-        };
-        let map: Vec<u64> = cells
-            .into_iter()
-            .map(|cell| target(cell).unwrap_or(NONE))
-            .collect();
-        let mut link = Link {
-            axes,
-            lengths,
-            map: Some(map.into()),
-        };
-        simplify(&mut link, self.selection);
-        Ok(link)
     }
 }
 
@@ -642,16 +461,6 @@ fn fill(link: &mut Link) {
         last.unwrap_or(NONE)
     });
     link.map = Some(filled.collect());
-}
-
-/// A map that gives every selected index itself is no map.
-fn simplify(link: &mut Link, selection: &Selection) {
-    if let [axis] = link.axes.as_slice()
-        && let Some(set) = selection.dims.get(*axis)
-        && link.indices(selection).into_iter().eq(set.iter())
-    {
-        link.map = None;
-    }
 }
 
 /// Whether an expression is NULL where its column is.
@@ -671,8 +480,4 @@ fn plain(expr: &Arc<dyn PhysicalExpr>) -> String {
         plain.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit()));
     }
     plain
-}
-
-fn stays(error: arrow::error::ArrowError) -> Stays {
-    Stays::from(datafusion::error::DataFusionError::from(error))
 }
