@@ -494,6 +494,32 @@ async fn anomalies_of_sample_data() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn somebody_elses_session_joins_as_well() {
+    use datafusion::prelude::SessionContext;
+    let context = SessionContext::new();
+    let id = context.session_id();
+    let rules = |context: &SessionContext| {
+        let state = context.state();
+        let rules = state.physical_optimizers().iter();
+        rules.map(|rule| rule.name().to_owned()).collect::<Vec<_>>()
+    };
+    hyperslab::session::install(&context).unwrap();
+    let once = rules(&context);
+    let at = once.iter().position(|rule| rule == "GridJoin").unwrap();
+    assert!(once[at..].iter().any(|rule| rule == "EnsureRequirements"));
+    hyperslab::session::install(&context).unwrap();
+    assert_eq!(rules(&context), once);
+    assert_eq!(context.session_id(), id);
+    let sql = format!(
+        "EXPLAIN SELECT l.tas, r.tas FROM '{}' l JOIN '{}' r USING (time, lat, lon)",
+        sample("tas.nc"),
+        sample("model.nc")
+    );
+    let plan = context.sql(&sql).await.unwrap().to_string().await.unwrap();
+    assert!(plan.contains(" JOIN tas ON"), "{plan}");
+}
+
 /// A random grid: its dimensions with their coordinates, and variables on all and on some of them.
 fn random_grid(random: &mut Random, store: &Path, names: &[&str], variable: &str) -> Vec<String> {
     let mut dims = Vec::new();
