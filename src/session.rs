@@ -1,5 +1,6 @@
 //! SQL text in, record batches out.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::error::ArrowError;
@@ -187,7 +188,7 @@ pub fn install(context: &SessionContext) -> Result<Arc<Catalog>> {
         context.register_udtf(name, function);
     }
     register_sql_functions(context)?;
-    install_rules(context);
+    install_rules(context)?;
     let files = DynamicListTableFactory::new(Default::default());
     files.session_store().with_state(context.state_weak_ref());
     let files = Arc::new(files);
@@ -204,26 +205,61 @@ pub fn install(context: &SessionContext) -> Result<Arc<Catalog>> {
 }
 
 /// Puts our rules among those of the session, if they are not there.
-fn install_rules(context: &SessionContext) {
+fn install_rules(context: &SessionContext) -> Result<()> {
     let state = context.state_ref();
     let mut state = state.write();
-    let present = state.physical_optimizers().len();
-    let rules = query::rules(state.physical_optimizers().to_vec());
-    if rules.len() == present {
-        return;
+    let before = state.clone();
+    let rules = query::rules(before.physical_optimizers().to_vec());
+    if rules.len() == before.physical_optimizers().len() {
+        return Ok(());
     }
-    let create_catalog = state
-        .config_options()
-        .catalog
-        .create_default_catalog_and_schema;
-    let id = state.session_id().to_owned();
-    *state = SessionStateBuilder::new_from_existing(state.clone())
-        .with_session_id(id)
+    // Only a state that is built anew takes other rules; whatever else it says stays.
+    *state = SessionStateBuilder::new_from_existing(before.clone())
+        .with_session_id(before.session_id().to_owned())
         .with_physical_optimizer_rules(rules)
         .build();
-    // Building anew must not create the catalog again; what the session says about it stays.
-    let options = state.config_mut().options_mut();
-    options.catalog.create_default_catalog_and_schema = create_catalog;
+    let create = before.config_options().catalog.clone();
+    state.config_mut().options_mut().catalog = create;
+    let state = &mut *state;
+    let of = SessionState::scalar_functions;
+    restore(state, of(&before), of, SessionState::register_udf)?;
+    let of = SessionState::aggregate_functions;
+    restore(state, of(&before), of, SessionState::register_udaf)?;
+    let of = SessionState::window_functions;
+    restore(state, of(&before), of, SessionState::register_udwf)
+}
+
+/// What gives a state a function, and gives the one back that it replaces.
+type Register<F> = fn(&mut SessionState, Arc<F>) -> Result<Option<Arc<F>>>;
+
+/// Functions may claim the same name as an alias, and building a state anew settles that by chance: gives every name
+/// back to the function that had it.
+fn restore<F>(
+    state: &mut SessionState,
+    before: &HashMap<String, Arc<F>>,
+    of: fn(&SessionState) -> &HashMap<String, Arc<F>>,
+    register: Register<F>,
+) -> Result<()> {
+    // Giving one back may take another; no function has so many aliases that this goes on for long.
+    for _ in 0..8 {
+        let owners: Vec<Arc<F>> = before
+            .iter()
+            .filter(|(name, owner)| {
+                let owns = of(state)
+                    .get(*name)
+                    .is_some_and(|now| Arc::ptr_eq(now, owner));
+                !owns
+            })
+            .map(|(_, owner)| Arc::clone(owner))
+            .collect();
+        if owners.is_empty() {
+            break;
+        }
+        for owner in owners {
+            register(state, owner)?;
+        }
+    }
+    Ok(())
 }
 
 /// Registers our SQL functions over those of the engine; functions that the session has from elsewhere stay.
