@@ -1,160 +1,197 @@
-"""The same questions here and in the libraries that people use today: python run.py FOLDER [HYPERSLAB]
+"""The same questions here and elsewhere: python run.py FOLDER [HYPERSLAB] [--small] [--only REGEX] [--peers LIST] [--repeat N]
 
-FOLDER is what make_data.py wrote; HYPERSLAB the binary (target/release/hyperslab). Answers are compared before times are
-printed. A hyperslab time is that of the whole process; a library's time begins after its imports. A library that is not
-installed is skipped by name.
+Makes the data that is missing, compares every answer with NumPy's, and times those that are right. Figures are gathered in
+FOLDER/results.json, so that a run of some questions or peers renews these alone, and written as tables between the markers of
+README.md (with --small: of FOLDER/small/README.md). --only looks at "QUESTION FORMAT", such as 'mean daily.nc'.
 """
 
+import argparse
 import json
 import os
+import re
 import subprocess
 import sys
-import time
+import tempfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 
-folder = Path(sys.argv[1])
-binary = sys.argv[2] if len(sys.argv) > 2 else "target/release/hyperslab"
-lines = []
+import make_data
+import report
+from grid import Grid
+from libraries import Slices, Zarrs
+from limits import limits
+from peer import location
+from peers import PEERS
+from questions import questions
+
+HERE = Path(__file__).parent
+MEMORY = int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 0.75)  # a process that wants more fails by itself
+ONCE, NO_COLD = 10, 60  # seconds above which a run is not repeated, and not made cold
 
 
-def run(sql):
-    """Seconds, peak memory in MB and rows of one statement in a process of its own."""
-    start = time.perf_counter()
-    child = subprocess.Popen([binary, "--format", "json", "-c", sql], stdout=subprocess.PIPE)
-    out = child.stdout.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    seconds = time.perf_counter() - start
-    assert status == 0, sql
-    return seconds, usage.ru_maxrss / 1024, [list(row.values()) for row in json.loads(out)]
-
-
-def best(times, work):
-    results = [work() for _ in range(times)]
-    return min(results, key=lambda result: result[0])
-
-
-def timed(work):
-    def once():
-        start = time.perf_counter()
-        answer = work()
-        return time.perf_counter() - start, answer
-
-    return once
-
-
-def in_process(code, repeat=3):
-    """The best time of `code` in fresh Python processes, as it prints it: seconds and answer as JSON."""
-    results = []
-    for _ in range(repeat):
-        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        if out.returncode != 0:
-            return None
-        results.append(json.loads(out.stdout.strip().splitlines()[-1]))
-    return min(results)
-
-
-def report(what, ours, peers):
-    seconds, memory, _ = ours
-    text = ", ".join(f"{name} {peer:.3f} s ({peer / seconds:.1f}×)" for name, peer in peers.items())
-    line = f"| {what} | {seconds:.3f} s, {memory:.0f} MB | {text} |"
-    print(line, flush=True)
-    lines.append(line)
-
-
-def metric(sql, name):
-    plan = subprocess.run([binary, "--format", "json", "-c", "EXPLAIN ANALYZE " + sql], capture_output=True, text=True)
-    text = plan.stdout
-    return text.split(name + "=")[1].split(",")[0].split("]")[0]
-
-
-def close(left, right):
-    assert np.allclose(left, right, rtol=1e-9), (left, right)
-
-
-def daily():
-    code = """
-import json, time, xarray as xr
-coder = xr.coders.CFDatetimeCoder(use_cftime=True)
-start = time.perf_counter()
-ds = xr.open_dataset({path!r}, decode_times=coder)
-answer = {expression}
-print(json.dumps([time.perf_counter() - start, float(answer)]))
-"""
-    questions = {
-        "mean of a year, tropics": (
-            "SELECT mean(tas) FROM '{}' WHERE time BETWEEN '2003-01-01' AND '2003-12-31 23:59:59' AND lat BETWEEN -30 AND 30",
-            "ds.tas.sel(time='2003', lat=slice(-30, 30)).astype('f8').mean()",
-        ),
-        "mean of all Julys": (
-            "SELECT avg(tas) FROM '{}' WHERE month(time) = 7",
-            "ds.tas.sel(time=ds.time.dt.month == 7).astype('f8').mean()",
-        ),
-        "mean of everything": ("SELECT avg(tas) FROM '{}'", "ds.tas.astype('f8').mean()"),
-    }
-    for what, (sql, expression) in questions.items():
-        peer = in_process(code.format(path=str(folder / "daily.nc"), expression=expression), 2)
-        for name in ("daily.nc", "daily.zarr", "daily.b2d"):
-            statement = sql.format(folder / name)
-            ours = best(3, lambda: run(statement))
-            close(ours[2][0][0], peer[1])
-            chunks = metric(statement, "chunks_read")
-            report(f"{what}: {name}, {chunks} chunks read", ours, {"xarray on daily.nc": peer[0]})
-
-
-def cubes():
-    netcdf4 = """
-import json, time, netCDF4
-start = time.perf_counter()
-answer = netCDF4.Dataset({path!r})["data"][0:2, 4:6, 7:9].mean()
-print(json.dumps([time.perf_counter() - start, float(answer)]))
-"""
-    active = """
-import json, time
-from activestorage.active import Active
-start = time.perf_counter()
-active = Active({path!r}, "data")
-active._version = {version}
-answer = active.mean()[0:2, 4:6, 7:9]
-print(json.dumps([time.perf_counter() - start, float(answer.flatten()[0])]))
-"""
-    for name in ("cubes.nc", "cubes_latest.nc"):
-        path = str(folder / name)
-        sql = f"SELECT avg(data) FROM read_array('{path}', 'data', '0:2, 4:6, 7:9')"
-        ours = best(5, lambda: run(sql))
-        peers = {}
-        for peer, code in (
-            ("netCDF4", netcdf4.format(path=path)),
-            ("PyActiveStorage v2", active.format(path=path, version=2)),
-            ("PyActiveStorage v1", active.format(path=path, version=1)),
-        ):
-            result = in_process(code)
-            if result is None:
-                print(f"{peer} is not installed or failed: skipped")
+def main():
+    options = arguments()
+    folder = options.folder.resolve() / "small" if options.small else options.folder.resolve()
+    make_data.make(folder, options.small)
+    os.sync()
+    store = folder / "results.json"
+    results = json.loads(store.read_text()) if store.exists() else {"questions": {}}
+    PEERS["hyperslab"].binary = str(options.hyperslab.resolve())
+    results["machine"] = report.machine(options.hyperslab)
+    peers = chosen(options.peers)
+    grid = Grid(options.small)
+    reference = Reference(folder)
+    for question in questions(grid):
+        for format in [*question.formats, *parquet(question)]:
+            if not re.search(options.only, f"{question.name} {format}"):
                 continue
-            close(ours[2][0][0], result[1])
-            peers[peer] = result[0]
-        report(f"mean of [0:2, 4:6, 7:9] of 250,047 chunks: {name}", ours, peers)
+            row = results["questions"].setdefault(question.name, {}).setdefault(format, {})
+            for name in peers:
+                peer = PEERS[name](folder)
+                if peer.can(question, format):
+                    row[name] = measure(name, peer, question, format, reference, options)
+                    tell(question, format, name, row[name])
+            if options.limits and question.part != "none" and not format.endswith("parquet"):
+                row["limit"] = limits(folder, format, question, grid, drop_cache)
+            store.write_text(json.dumps(results, indent=1))
+    report.write(results, questions(grid), folder / "README.md" if options.small else HERE / "README.md")
 
 
-def sparse():
-    sql = (
-        f"SELECT count(*), sum(sparse) FROM '{folder / 'sparse.zarr'}' WHERE dim_0 BETWEEN 5000 AND 5099 "
-        "AND dim_1 BETWEEN 5000 AND 5099 AND dim_2 BETWEEN 5000 AND 5099"
-    )
-    ours = best(5, lambda: run(sql))
-    close(ours[2][0][1], 1e6)
-    report("1 of 10^6 chunks of 10^12 cells", ours, {})
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("hyperslab", type=Path, nargs="?", default=HERE / "../../target/release/hyperslab")
+    parser.add_argument("--small", action="store_true", help="a tenth of the data")
+    parser.add_argument("--only", default="", metavar="REGEX")
+    parser.add_argument("--peers", default="", metavar="LIST", help="names, separated by commas: " + ", ".join(PEERS))
+    parser.add_argument("--repeat", type=int, metavar="N", help="3; with --small 1, and nothing is timed cold")
+    parser.add_argument("--timeout", type=float, default=120, metavar="SECONDS")
+    parser.add_argument("--no-limits", dest="limits", action="store_false")
+    options = parser.parse_args()
+    options.repeat = options.repeat or (1 if options.small else 3)
+    return options
 
 
-def start():
-    report("SELECT 1", best(10, lambda: run("SELECT 1")), {})
+def chosen(text):
+    names = [name for name in PEERS if not text or name.lower() in text.lower().split(",")]
+    for name in names:
+        if name != "hyperslab" and not PEERS[name].installed():
+            print(f"{name} is not installed: skipped")
+    return [name for name in names if name == "hyperslab" or PEERS[name].installed()]
+
+
+def parquet(question):
+    """Engines without array formats answer from a copy as a table, if the question is about tas."""
+    return ["tas.parquet"] if "tas" in question.tables else []
+
+
+class Reference:
+    """NumPy's answers from uncompressed files, worked out once."""
+
+    def __init__(self, folder):
+        self.folder, self.path = folder, folder / "answers.json"
+        self.known = json.loads(self.path.read_text()) if self.path.exists() else {}
+
+    def answer(self, question, format):
+        key = f"{question.name} {question.numpy}"
+        if key not in self.known:
+            arrays = {name: self.array(name, location(self.folder, format, name)) for name in question.tables}
+            answer = Slices(self.folder).evaluate(question.numpy, arrays)
+            self.known[key] = np.asarray(answer, "f8").ravel().tolist()
+            self.path.write_text(json.dumps(self.known))
+        return np.array(self.known[key])
+
+    def array(self, name, path):
+        if name == "sparse":
+            reader = Zarrs(self.folder)
+            reader.load(path.name)
+            return reader.array(str(path), name)
+        if name == "tas":
+            with h5py.File(self.folder / "flat.nc") as f:
+                tas = f["tas"]
+                return np.memmap(self.folder / "flat.nc", tas.dtype, "r", tas.id.get_offset(), tas.shape)
+        if name == "data":
+            return h5py.File(path)["data"]
+        return h5py.File(self.folder / f"{name}.nc")["tas"][:]
+
+
+def measure(name, peer, question, format, reference, options):
+    """The first run is compared with the reference; only a right answer is timed again."""
+    run = once(name, peer, question, format, options.timeout)
+    if run["status"] == "ok":
+        wrong = difference(name, question, run["answer"], reference.answer(question, format))
+        if wrong:
+            run.update(status="wrong", text=wrong)
+    if run["status"] != "ok":
+        run.pop("answer", None)
+        return run
+    runs = [run]
+    while len(runs) < options.repeat and run["seconds"] < ONCE:
+        runs.append(once(name, peer, question, format, options.timeout))
+    runs = [run for run in runs if run["status"] == "ok"]
+    record = {**min(runs, key=lambda run: run["seconds"]), "runs": [run["seconds"] for run in runs]}
+    if record["seconds"] < NO_COLD and not options.small:
+        drop_cache(peer.folder, question, format)
+        record["cold"] = once(name, peer, question, format, options.timeout).get("seconds")
+    record.pop("answer")
+    return record
+
+
+def difference(name, question, answer, expected):
+    """What is wrong with an answer, or nothing."""
+    tolerance = {"hyperslab": question.own_tolerance, "CDO": question.cdo_tolerance}.get(name, question.tolerance)
+    answer = np.asarray(answer, "f8").ravel()
+    if answer.shape != expected.shape:
+        return f"{answer.size} numbers instead of {expected.size}"
+    off = np.abs(answer - expected)
+    if np.all(off <= tolerance * np.maximum(np.abs(expected), question.scale)):
+        return None
+    at = int(np.nanargmax(off)) if np.isfinite(off).any() else 0
+    return f"{answer[at]!r} instead of {expected[at]!r}"
+
+
+def once(name, peer, question, format, timeout):
+    """One run in a process of its own, with what it used; a library's process tells its seconds and CPU seconds itself."""
+    with tempfile.TemporaryDirectory(dir=peer.folder) as scratch:
+        output, out, err = (Path(scratch) / file for file in ("answer", "out", "err"))
+        program = hasattr(peer, "command")
+        if program:
+            command = peer.command(question, format, output)
+        else:
+            command = [sys.executable, "-W", "ignore", HERE / "peers.py", name, question.name, format, peer.folder]
+        launch = [sys.executable, "-IS", HERE / "launch.py", timeout, MEMORY, out, err, *command]
+        told = json.loads(subprocess.run(list(map(str, launch)), stdout=subprocess.PIPE, check=True).stdout)
+        code, timed_out = told.pop("code"), told.pop("timed_out")
+        if timed_out:
+            return {**told, "status": "timeout", "text": f"> {timeout:.0f} s"}
+        if code != 0:
+            return {**told, "status": "failed", "text": reason(err.read_text(errors="replace"), code)}
+        text = out.read_text()
+        answer = {"answer": peer.parse(question, output, text)} if program else json.loads(text.splitlines()[-1])
+        return {"status": "ok", **told, **answer}
+
+
+def reason(errors, code):
+    lines = [line for line in errors.strip().splitlines() if line.strip()]
+    return lines[-1].strip()[:300] if lines else f"exit code {code}"
+
+
+def drop_cache(folder, question, format):
+    """Takes the files of a dataset out of the page cache."""
+    for table in question.tables:
+        path = location(folder, format, table)
+        for file in [path] if path.is_file() else filter(Path.is_file, path.rglob("*")):
+            handle = os.open(file, os.O_RDONLY)
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(handle)
+
+
+def tell(question, format, name, record):
+    text = f"{record['seconds']:.3f} s" if record["status"] == "ok" else f"{record['status']}: {record['text']}"
+    print(f"{question.name:10} {format:16} {name:16} {text}", flush=True)
 
 
 if __name__ == "__main__":
-    print("| question | hyperslab | peers (and how many times our time) |\n|---|---|---|")
-    start()
-    sparse()
-    cubes()
-    daily()
+    main()

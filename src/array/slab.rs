@@ -113,6 +113,20 @@ impl Crop {
         first..last + 1
     }
 
+    /// The same cells of a source that begins with the first selected one.
+    #[must_use]
+    pub fn shifted(&self) -> Self {
+        let shift = |runs: &Vec<Run>| {
+            let first = runs.first().map_or(0, |run| run.from);
+            let shifted = runs.iter().map(|run| Run {
+                from: run.from - first,
+                ..*run
+            });
+            shifted.collect()
+        };
+        Self(self.0.iter().map(shift).collect())
+    }
+
     /// Whether source and destination are the same bytes in the same order: one run a dimension, over all of both.
     #[must_use]
     pub fn is_whole(&self, source: &[usize], destination: &[usize]) -> bool {

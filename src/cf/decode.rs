@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::array::dtype::ElementType;
 use crate::array::slab::{Slab, SlabData};
 use crate::array::{Attributes, Variable};
-use crate::cf::missing::{MissingRule, pack};
+use crate::cf::missing::{Limits, MissingRule, pack};
 use crate::cf::number::{Number, reinterpreted, with_number};
 use crate::cf::packing::{Packing, column};
 use crate::cf::time::TimeUnits;
@@ -125,6 +125,56 @@ impl Decoding {
             Values::Time { units, .. } => Some(units),
             Values::Stored | Values::Text { .. } | Values::Packed(_) => None,
         }
+    }
+
+    /// The type of the stored numbers if decoding keeps their order: numbers that are not dates. Half precision is
+    /// left out, because nothing computes in it.
+    #[must_use]
+    pub fn number(&self) -> Option<ElementType> {
+        match &self.values {
+            Values::Text { .. } | Values::Time { .. } => None,
+            Values::Stored | Values::Packed(_) => {
+                let computes = self.number != ElementType::Float16 && self.number.is_numeric();
+                computes.then_some(self.number)
+            }
+        }
+    }
+
+    /// Whether stored numbers are integers.
+    #[must_use]
+    pub fn is_integer(&self) -> bool {
+        let floats = [ElementType::Float32, ElementType::Float64];
+        self.number()
+            .is_some_and(|number| !floats.contains(&number))
+    }
+
+    /// Factor and summand that make values of stored numbers, if there are any.
+    #[must_use]
+    pub fn packing(&self) -> Option<(f64, f64)> {
+        match &self.values {
+            Values::Packed(packing) => Some(packing.factors()),
+            Values::Stored | Values::Text { .. } | Values::Time { .. } => None,
+        }
+    }
+
+    /// Whether greater stored numbers are smaller values.
+    #[must_use]
+    pub fn is_descending(&self) -> bool {
+        self.packing().is_some_and(|(scale, _)| scale < 0.0)
+    }
+
+    /// The same without missing values.
+    #[must_use]
+    pub fn unmasked(&self) -> Self {
+        Self {
+            missing: MissingRule::default(),
+            ..self.clone()
+        }
+    }
+
+    /// Which stored numbers are missing.
+    pub(crate) fn limits<T: Number>(&self) -> Limits<T> {
+        self.missing.limits()
     }
 
     /// The decoded values of `slab`; numbers that need no change are not copied.

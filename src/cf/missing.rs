@@ -57,7 +57,7 @@ impl MissingRule {
         let nan = options.nan_as_null || is_time;
         Ok(with_number!(
             element,
-            T => Rule::<T>::new(nan, &equal, low, high).to_bits(),
+            T => Limits::<T>::new(nan, &equal, low, high).to_bits(),
             else Self::default()
         ))
     }
@@ -67,9 +67,14 @@ impl MissingRule {
         *self == Self::default()
     }
 
+    /// The rule for numbers of type `T`.
+    pub(crate) fn limits<T: Number>(&self) -> Limits<T> {
+        Limits::from_bits(self)
+    }
+
     /// Which of `values` are not missing; `None` if all.
     pub(crate) fn validity<T: Number>(&self, values: &[T]) -> Option<NullBuffer> {
-        Rule::from_bits(self).validity(values)
+        Limits::from_bits(self).validity(values)
     }
 }
 
@@ -107,13 +112,16 @@ fn default_fill(element: ElementType) -> Option<Scalar> {
 }
 
 /// A [`MissingRule`] for one native type.
-struct Rule<T> {
-    nan: bool,
-    equal: Vec<T>,
-    valid: Option<(T, T)>,
+pub(crate) struct Limits<T> {
+    /// Whether NaN is missing.
+    pub(crate) nan: bool,
+    /// Numbers that are missing.
+    pub(crate) equal: Vec<T>,
+    /// What is outside of these two is missing.
+    pub(crate) valid: Option<(T, T)>,
 }
 
-impl<T: Number> Rule<T> {
+impl<T: Number> Limits<T> {
     fn new(nan: bool, scalars: &[Scalar], low: Option<Scalar>, high: Option<Scalar>) -> Self {
         let everything = T::between(None, None);
         let valid = Some(T::between(low, high)).filter(|valid| *valid != everything);

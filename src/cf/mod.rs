@@ -7,7 +7,7 @@ pub mod calendar;
 mod chars;
 pub mod decode;
 mod missing;
-mod number;
+pub(crate) mod number;
 mod options;
 mod packing;
 mod reference;

@@ -65,6 +65,11 @@ impl Packing {
         }
     }
 
+    /// Factor and summand.
+    pub(crate) fn factors(self) -> (f64, f64) {
+        (self.scale.unwrap_or(1.0), self.offset.unwrap_or(0.0))
+    }
+
     /// A column of the unpacked values.
     pub(crate) fn unpack<T: Number>(
         self,

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef};
-use arrow::compute::SortOptions;
+use arrow::array::{Array, ArrayRef, UInt64Array};
+use arrow::compute::{SortOptions, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 
 use crate::array::hyperslab::{IndexSet, Selection};
@@ -13,6 +14,7 @@ use crate::array::{Attributes, Variable};
 use crate::cf::decode::Decoding;
 use crate::error::{Error, Result, Within};
 use crate::query::align::Alignment;
+use crate::read::batch::select;
 use crate::read::{self, Buffers};
 use crate::store::Store;
 
@@ -20,7 +22,7 @@ use crate::store::Store;
 const MAX_AXIS: u64 = 1 << 22;
 
 /// The grid of a table: its cells are the rows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Grid {
     /// What messages and plans call it.
     pub name: String,
@@ -73,11 +75,11 @@ pub enum Column {
     },
     /// A variable.
     Variable(VariableColumn),
-    /// Values that are in memory already.
+    /// Values in memory.
     Derived {
-        /// The dimensions on which they depend.
+        /// The dimensions, in increasing order.
         axes: Vec<usize>,
-        /// One value for each cell of these dimensions, whole, in C order.
+        /// One value for each cell of these dimensions, in C order.
         values: ArrayRef,
     },
 }
@@ -111,6 +113,12 @@ impl VariableColumn {
                 .map(|axis| of.dims.get(*axis).cloned().unwrap_or_default())
                 .collect(),
         }
+    }
+
+    /// Whether its cells are those of a grid of `rank` dimensions, index by index.
+    #[must_use]
+    pub fn is_whole(&self, rank: usize) -> bool {
+        self.alignment.is_none() && self.axes.iter().copied().eq(0..rank)
     }
 
     /// For the dimensions of the grid along which its chunks lie one after another: how far one reaches.
@@ -288,6 +296,69 @@ impl Grid {
             Some(Column::Coordinate { .. } | Column::Index { .. } | Column::Derived { .. })
             | None => None,
         }
+    }
+}
+
+impl Column {
+    /// A column of `values` on the selected cells of `axes` (in increasing order; C order); NULL elsewhere.
+    ///
+    /// # Errors
+    /// When the values cannot be gathered.
+    pub fn derived(
+        grid: &Grid,
+        selection: &Selection,
+        axes: Vec<usize>,
+        values: &ArrayRef,
+    ) -> Result<Self, ArrowError> {
+        let mut positions = vec![Some(0u64)];
+        let mut before = 1u64;
+        for axis in axes.iter().rev() {
+            let (Some(of), Some(set)) = (grid.axes.get(*axis), selection.dims.get(*axis)) else {
+                continue;
+            };
+            let mut place = vec![None; usize::try_from(of.length).unwrap_or(0)];
+            for (at, index) in set.iter().enumerate() {
+                let index = usize::try_from(index).unwrap_or(usize::MAX);
+                if let Some(slot) = place.get_mut(index) {
+                    *slot = Some(at as u64 * before);
+                }
+            }
+            positions = place
+                .iter()
+                .flat_map(|slow| positions.iter().map(move |fast| Some((*slow)? + (*fast)?)))
+                .collect();
+            before = before.saturating_mul(set.count());
+        }
+        let values = take(values, &UInt64Array::from(positions), None)?;
+        Ok(Self::Derived { axes, values })
+    }
+
+    /// The values of a column in memory on the selected cells of its dimensions.
+    ///
+    /// # Errors
+    /// When the values cannot be gathered.
+    pub fn selected(
+        grid: &Grid,
+        selection: &Selection,
+        axes: &[usize],
+        values: &ArrayRef,
+    ) -> Result<ArrayRef, ArrowError> {
+        if let [axis] = axes
+            && let Some(set) = selection.dims.get(*axis)
+        {
+            return select(values, set);
+        }
+        let mut positions = vec![0u64];
+        for axis in axes {
+            let (Some(of), Some(set)) = (grid.axes.get(*axis), selection.dims.get(*axis)) else {
+                continue;
+            };
+            positions = positions
+                .iter()
+                .flat_map(|at| set.iter().map(move |index| at * of.length + index))
+                .collect();
+        }
+        take(values, &UInt64Array::from(positions), None)
     }
 }
 

@@ -33,9 +33,8 @@ use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 
 use crate::query::HyperslabOptions;
-use crate::query::evaluate::renumbered;
 use crate::query::join::fold::Fold;
-use crate::query::prune::columns_of;
+use crate::query::lowrank::columns_of;
 use crate::query::scan::ArraySource;
 
 /// The rule that turns joins of arrays on their dimensions into scans.
@@ -152,7 +151,10 @@ fn projected(
     let wanted = wanted(exprs);
     let schema = node.schema();
     let exprs = exprs.iter().zip(schema.fields()).map(|(expr, field)| {
-        let expr = renumbered(expr, |column| wanted.binary_search(&column).ok())?;
+        let expr = inlined(expr, |column| {
+            let at = wanted.binary_search(&column).ok()?;
+            Some(Arc::new(ColumnExpr::new(scan.schema().field(at).name(), at)) as _)
+        })?;
         Ok(ProjectionExpr::new(expr, field.name()))
     });
     let exprs = exprs.collect::<Result<Vec<_>>>()?;
@@ -379,7 +381,7 @@ fn explained(node: &Arc<dyn ExecutionPlan>, why: &str) -> Result<Arc<dyn Executi
                 let source = scan.and_then(|scan| scan.data_source().downcast_ref::<ArraySource>());
                 Ok(match source {
                     Some(source) => {
-                        let source = source.clone().with_note(&format!("not one scan: {why}"));
+                        let source = source.clone().with_note(format!("not one scan: {why}"));
                         Transformed::yes(DataSourceExec::from_data_source(source) as _)
                     }
                     None => Transformed::no(node),

@@ -1,9 +1,10 @@
 //! DataFusion's side of tables: which rows and columns, and the scan that reads no more than them.
 
+pub mod aggregate;
 pub mod align;
-mod evaluate;
 pub mod grid;
 pub mod join;
+pub mod lowrank;
 pub mod prune;
 pub mod scan;
 mod stream;
@@ -20,6 +21,7 @@ use datafusion::error::DataFusionError;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 
 use crate::error::Error;
+use crate::query::aggregate::ArrayReduce;
 use crate::query::join::GridJoin;
 
 extensions_options! {
@@ -43,6 +45,14 @@ extensions_options! {
         pub use_statistics: bool, default = true
         /// Bytes of decoded data that a partition aims to hold at once, if chunks are not larger.
         pub tile_bytes: usize, default = 1_048_576
+        /// Aggregates over a grid are reduced where its chunks are decoded: `auto`, `partial` (the engine finishes partial states) or `off`.
+        pub reduce_mode: String, default = "auto".to_string()
+        /// Reductions of stored numbers by dense kernels.
+        pub reduce_dense: bool, default = true
+        /// Reductions of any function with groups that are computed, not hashed.
+        pub reduce_grouped: bool, default = true
+        /// Most bytes of accumulators of a reduction; above it the rows are aggregated.
+        pub reduce_max_bytes: usize, default = 1_073_741_824
         /// Largest number of bytes that a partition gathers so that variables with different chunks are each decoded once.
         pub rechunk_bytes: usize, default = 67_108_864
     }
@@ -94,10 +104,8 @@ impl ExtensionOptions for HyperslabOptions {
 /// The rules of an engine with ours among them: before the one that adds exchanges and sorts, so that plans are still as
 /// they were meant. Rules that are there already stay as they are.
 #[must_use]
-pub fn rules(
-    mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
-) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let ours: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 1] = [Arc::new(GridJoin)];
+pub fn rules(mut rules: Vec<Rule>) -> Vec<Rule> {
+    let ours: [Rule; 2] = [Arc::new(GridJoin), Arc::new(ArrayReduce)];
     for rule in ours {
         if rules.iter().all(|other| other.name() != rule.name())
             && let Some(at) = rules
@@ -109,6 +117,8 @@ pub fn rules(
     }
     rules
 }
+
+type Rule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
 
 /// The engine's error for one of ours; the sentence stays, its kind can be got back by downcasting.
 #[must_use]

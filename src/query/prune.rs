@@ -11,26 +11,20 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder};
 use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::{Schema, SchemaRef};
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::{Result, ScalarValue, internal_datafusion_err};
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column as ColumnExpr, Literal};
-use datafusion::physical_expr::utils::{collect_columns, split_conjunction};
+use datafusion::physical_expr::utils::split_conjunction;
 
 use crate::array::hyperslab::{IndexSet, Selection};
-use crate::query::evaluate::{derived, renumbered};
-use crate::query::grid::{Column, Grid, VariableColumn};
-use crate::query::{HyperslabOptions, engine_error};
-use crate::read::batch::{Rows, indices, select};
-use crate::read::{self, Buffers};
+use crate::query::HyperslabOptions;
+use crate::query::grid::{Column, Grid};
+use crate::query::lowrank::{self, Bound, columns_of, coordinate, footprint};
+use crate::read::Buffers;
 
 /// Most cells on which a predicate is evaluated before the scan; above it, it filters decoded blocks.
 pub(super) const MAX_PLANE: u64 = 1 << 24;
-
-/// Rows of one evaluation.
-const BLOCK: usize = 1 << 16;
 
 /// What is left to read of a grid once the predicates have been looked at.
 #[derive(Clone, Debug)]
@@ -91,14 +85,10 @@ impl Pruned {
                 }
                 continue;
             }
-            let mut sources = Vec::new();
-            for column in columns_of(conjunct) {
-                sources.push(match grid.variable(column) {
-                    Some(variable) => Source::Cells(self.read(variable, &mut buffers).await?),
-                    None => self.vector(grid, column)?,
-                });
-            }
-            let mask = self.evaluate(grid, conjunct, &axes, &sources)?;
+            let predicate = std::slice::from_ref(conjunct);
+            let values =
+                lowrank::evaluate(grid, &self.selection, &axes, predicate, &mut buffers).await?;
+            let mask = conjunction(&values)?;
             self.apply_mask(axes, &mask);
         }
         self.restrict_planes();
@@ -117,15 +107,11 @@ impl Pruned {
     ) -> Result<()> {
         for conjunct in predicates.iter().flat_map(split_conjunction) {
             let axes = footprint(grid, conjunct);
-            let in_memory = columns_of(conjunct)
-                .iter()
-                .all(|column| grid.variable(*column).is_none());
+            let in_memory = lowrank::in_memory(grid, conjunct);
             if axes.len() == 1 && in_memory && self.is_plane(grid, conjunct, &axes, options) {
-                let sources = columns_of(conjunct)
-                    .into_iter()
-                    .map(|column| self.vector(grid, column))
-                    .collect::<Result<Vec<_>>>()?;
-                let mask = self.evaluate(grid, conjunct, &axes, &sources)?;
+                let predicate = std::slice::from_ref(conjunct);
+                let values = lowrank::evaluate_in_memory(grid, &self.selection, &axes, predicate)?;
+                let mask = conjunction(&values)?;
                 self.apply_mask(axes, &mask);
             } else {
                 self.residual.push(Arc::clone(conjunct));
@@ -163,39 +149,6 @@ impl Pruned {
             .dims
             .get(axis)
             .ok_or_else(|| internal_datafusion_err!("no dimension {axis}"))
-    }
-
-    /// The selected values of a column that is the coordinate or the index of a dimension.
-    fn vector(&self, grid: &Grid, column: usize) -> Result<Source> {
-        match grid.columns.get(column) {
-            Some(Column::Coordinate { axis } | Column::Index { axis }) => {
-                let values = coordinate(grid, column, self.dim(*axis)?)?;
-                Ok(Source::Vector(*axis, values))
-            }
-            Some(Column::Derived { axes, values }) => {
-                let values = derived(grid, axes, values, &self.selection)?;
-                Ok(Source::Cells((axes.clone(), values)))
-            }
-            Some(Column::Variable(_)) | None => Err(internal_datafusion_err!("no column {column}")),
-        }
-    }
-
-    async fn read(
-        &self,
-        variable: &VariableColumn,
-        buffers: &mut Buffers,
-    ) -> Result<(Vec<usize>, ArrayRef)> {
-        let own = variable.selection(&self.selection);
-        let store = &variable.store;
-        let values = read::read(store, &variable.variable, own.clone(), buffers)
-            .await
-            .and_then(|slab| variable.decoding.apply(slab))
-            .map_err(|error| engine_error(error.within(store.location())))?;
-        let values = match &variable.alignment {
-            Some(alignment) => alignment.gather(&own, &values, &self.selection)?,
-            None => values,
-        };
-        Ok((variable.axes.clone(), values))
     }
 
     /// Whether a conjunct is evaluated on its footprint before the scan.
@@ -245,46 +198,6 @@ impl Pruned {
         };
         *dim = dim.intersect(&IndexSet::range(range));
         true
-    }
-
-    /// The value of a predicate in every selected cell of its footprint; NULL counts as false.
-    fn evaluate(
-        &self,
-        grid: &Grid,
-        predicate: &Arc<dyn PhysicalExpr>,
-        axes: &[usize],
-        sources: &[Source],
-    ) -> Result<BooleanBuffer> {
-        let selection = Selection {
-            dims: axes
-                .iter()
-                .map(|axis| self.dim(*axis).cloned())
-                .collect::<Result<_>>()?,
-        };
-        let rows = Rows::new(&selection).map_err(engine_error)?;
-        let local = |axis: &usize| axes.iter().position(|other| other == axis);
-        let predicate = Predicate::new(grid, std::slice::from_ref(predicate))?;
-        let mut mask = BooleanBufferBuilder::new(rows.len());
-        let mut start = 0;
-        while start < rows.len() {
-            let range = start..rows.len().min(start + BLOCK);
-            let columns = sources
-                .iter()
-                .map(|source| match source {
-                    Source::Vector(axis, values) => {
-                        let axis = local(axis).unwrap_or_default();
-                        Ok(rows.dimension(axis, values, range.clone())?)
-                    }
-                    Source::Cells((cells, values)) => {
-                        let cells: Vec<usize> = cells.iter().filter_map(local).collect();
-                        Ok(rows.broadcast(&cells, values, range.clone())?)
-                    }
-                })
-                .collect::<Result<Vec<_>>>()?;
-            mask.append_buffer(&predicate.evaluate(columns, range.len())?);
-            start = range.end;
-        }
-        Ok(mask.finish())
     }
 
     /// Narrows the selection to the cells of a mask over `axes`.
@@ -454,22 +367,9 @@ impl Plane {
     }
 }
 
-/// Values of a column of a predicate over its footprint.
-enum Source {
-    /// One value for each selected index of a dimension.
-    Vector(usize, ArrayRef),
-    /// One value for each selected cell of these dimensions, in C order.
-    Cells((Vec<usize>, ArrayRef)),
-}
-
 /// A conjunction of predicates, ready to be evaluated on the columns that it needs.
 #[derive(Clone, Debug)]
-pub struct Predicate {
-    /// The columns of the table it needs, in increasing order.
-    pub columns: Vec<usize>,
-    terms: Vec<Arc<dyn PhysicalExpr>>,
-    schema: SchemaRef,
-}
+pub struct Predicate(Bound);
 
 impl Predicate {
     /// The conjunction of `terms`, which refer to the columns of the grid's table.
@@ -477,19 +377,13 @@ impl Predicate {
     /// # Errors
     /// When a term refers to a column that the table does not have.
     pub fn new(grid: &Grid, terms: &[Arc<dyn PhysicalExpr>]) -> Result<Self> {
-        let mut columns: Vec<usize> = terms.iter().flat_map(columns_of).collect();
-        columns.sort_unstable();
-        columns.dedup();
-        let schema: Schema = grid.schema.project(&columns)?;
-        let terms = terms
-            .iter()
-            .map(|term| renumbered(term, |column| columns.binary_search(&column).ok()))
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Self {
-            columns,
-            terms,
-            schema: Arc::new(schema),
-        })
+        Bound::new(grid, terms).map(Self)
+    }
+
+    /// The columns of the table that it needs, in increasing order.
+    #[must_use]
+    pub fn columns(&self) -> &[usize] {
+        &self.0.columns
     }
 
     /// Its value for each of `rows` rows; NULL counts as false. `values` holds one array for each of its columns.
@@ -497,38 +391,30 @@ impl Predicate {
     /// # Errors
     /// When it cannot be evaluated, for instance because a division by zero occurs.
     pub fn evaluate(&self, values: Vec<ArrayRef>, rows: usize) -> Result<BooleanBuffer> {
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        // Fields say whether a column of the table may be NULL; a coordinate without its NULLs is no contradiction.
-        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), values, &options)?;
-        let mut all: Option<BooleanBuffer> = None;
-        for term in &self.terms {
-            let value = term.evaluate(&batch)?.into_array(rows)?;
-            let value = value
-                .as_boolean_opt()
-                .ok_or_else(|| internal_datafusion_err!("predicate {term} is not boolean"))?;
-            let value = match value.nulls() {
-                Some(nulls) => value.values() & nulls.inner(),
-                None => value.values().clone(),
-            };
-            all = Some(match all {
-                Some(all) => &all & &value,
-                None => value,
-            });
+        if rows == 0 {
+            return Ok(BooleanBuffer::new_unset(0));
         }
-        Ok(all.unwrap_or_else(|| BooleanBuffer::new_set(rows)))
+        conjunction(&self.0.evaluate(values, rows)?)
     }
 }
 
-/// The dimensions of a grid on which the value of an expression depends, in increasing order.
-#[must_use]
-pub fn footprint(grid: &Grid, expr: &Arc<dyn PhysicalExpr>) -> Vec<usize> {
-    let mut axes: Vec<usize> = columns_of(expr)
-        .iter()
-        .flat_map(|column| grid.footprint(*column))
-        .collect();
-    axes.sort_unstable();
-    axes.dedup();
-    axes
+/// Which rows all of `terms` hold for; NULL counts as false.
+fn conjunction(terms: &[ArrayRef]) -> Result<BooleanBuffer> {
+    let mut all: Option<BooleanBuffer> = None;
+    for term in terms {
+        let term = term
+            .as_boolean_opt()
+            .ok_or_else(|| internal_datafusion_err!("a predicate is not boolean"))?;
+        let term = match term.nulls() {
+            Some(nulls) => term.values() & nulls.inner(),
+            None => term.values().clone(),
+        };
+        all = Some(match all {
+            Some(all) => &all & &term,
+            None => term,
+        });
+    }
+    all.ok_or_else(|| internal_datafusion_err!("a conjunction of nothing"))
 }
 
 /// Whether no index of `set` along a dimension can satisfy `expr`, as far as its conjuncts on that dimension alone
@@ -558,24 +444,6 @@ pub fn excludes(grid: &Grid, expr: &Arc<dyn PhysicalExpr>, dims: &[IndexSet]) ->
         }
     }
     Ok(false)
-}
-
-/// The values at the indices `set` of a column that is the coordinate or the index of a dimension.
-pub(super) fn coordinate(grid: &Grid, column: usize, set: &IndexSet) -> Result<ArrayRef> {
-    match grid.vector(column) {
-        Some(values) => Ok(select(values, set)?),
-        None => Ok(indices(set)),
-    }
-}
-
-pub(super) fn columns_of(expr: &Arc<dyn PhysicalExpr>) -> Vec<usize> {
-    let mut columns: Vec<usize> = collect_columns(expr)
-        .iter()
-        .map(ColumnExpr::index)
-        .collect();
-    columns.sort_unstable();
-    columns.dedup();
-    columns
 }
 
 /// The indices that satisfy `index <op> literal` or `literal <op> index`.

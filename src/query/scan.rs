@@ -60,8 +60,8 @@ pub struct ArraySource {
     pub(super) fetch: Option<usize>,
     partitions: usize,
     pub(super) target_partitions: usize,
-    /// Why it did not become one with another scan.
-    note: Option<Arc<str>>,
+    /// Why a join or an aggregate over the scan is computed from its rows.
+    notes: Vec<String>,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -73,7 +73,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    fn new(limit: Option<usize>) -> Self {
+    pub(super) fn new(limit: Option<usize>) -> Self {
         Self {
             next: AtomicU64::new(0),
             rows: AtomicUsize::new(limit.unwrap_or(usize::MAX)),
@@ -135,7 +135,7 @@ impl ArraySource {
             fetch: None,
             partitions: 1,
             target_partitions,
-            note: None,
+            notes: Vec::new(),
             metrics: ExecutionPlanMetricsSet::new(),
         }
         .planned()
@@ -156,12 +156,6 @@ impl ArraySource {
         self
     }
 
-    /// The same scan with a remark for EXPLAIN.
-    pub(super) fn with_note(mut self, note: &str) -> Self {
-        self.note = Some(note.into());
-        self
-    }
-
     /// The grid that is scanned.
     #[must_use]
     pub fn grid(&self) -> &Arc<Grid> {
@@ -178,6 +172,70 @@ impl ArraySource {
     #[must_use]
     pub fn projection(&self) -> &[usize] {
         &self.projection
+    }
+
+    /// Whether a limit ends the scan early.
+    pub(super) fn is_limited(&self) -> bool {
+        self.limit.is_some() || self.fetch.is_some()
+    }
+
+    /// The same scan, with a remark in EXPLAIN: why a join or an aggregate over it is computed from its rows.
+    #[must_use]
+    pub(super) fn with_note(mut self, note: String) -> Self {
+        self.notes.push(note);
+        self
+    }
+
+    /// The same cells of a grid that has the columns of this one and more.
+    ///
+    /// # Errors
+    /// As [`ArraySource::new`].
+    pub(super) fn over(&self, grid: Arc<Grid>, projection: Vec<usize>) -> Result<Self> {
+        let mut source = self.clone();
+        source.schema = Arc::new(grid.schema.project(&projection)?);
+        source.grid = grid;
+        source.projection = projection;
+        source.planned()
+    }
+
+    /// The grid, and the selected indices of each dimension.
+    pub(super) fn fmt_cells(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[", self.grid.name)?;
+        let selected = self.grid.axes.iter().zip(&self.pruned.selection.dims);
+        for (at, (axis, set)) in selected.enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            write!(f, "{comma}{}={}", axis.name, show_set(set, axis.length))?;
+        }
+        write!(f, "]")
+    }
+
+    /// Masks and residual predicates.
+    pub(super) fn fmt_filters(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for plane in &self.pruned.planes {
+            let names: Vec<&str> = plane
+                .axes
+                .iter()
+                .filter_map(|axis| self.grid.axes.get(*axis))
+                .map(|axis| axis.name.as_str())
+                .collect();
+            let cells = plane.mask.len();
+            write!(
+                f,
+                ", mask({})={}/{cells}",
+                names.join(", "),
+                plane.mask.count_set_bits()
+            )?;
+        }
+        if !self.pruned.residual.is_empty() {
+            let terms: Vec<String> = self
+                .pruned
+                .residual
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            write!(f, ", residual={}", terms.join(" AND "))?;
+        }
+        Ok(())
     }
 
     /// Decides what follows from columns, selection and limit: residual, tiles, partitions.
@@ -230,7 +288,7 @@ impl ArraySource {
         columns.extend(
             self.residual
                 .iter()
-                .flat_map(|residual| residual.columns.iter()),
+                .flat_map(|residual| residual.columns().iter()),
         );
         columns.sort_unstable();
         columns.dedup();
@@ -432,46 +490,14 @@ impl DataSource for ArraySource {
 
     fn fmt_as(&self, _: DisplayFormatType, f: &mut Formatter<'_>) -> fmt::Result {
         let (touched, all) = self.chunks();
-        write!(f, "ArraySource: {}[", self.grid.name)?;
-        for (at, (axis, set)) in self
-            .grid
-            .axes
-            .iter()
-            .zip(&self.pruned.selection.dims)
-            .enumerate()
-        {
-            let comma = if at == 0 { "" } else { ", " };
-            write!(f, "{comma}{}={}", axis.name, show_set(set, axis.length))?;
-        }
-        write!(f, "], columns=[")?;
+        write!(f, "ArraySource: ")?;
+        self.fmt_cells(f)?;
+        write!(f, ", columns=[")?;
         for (at, field) in self.schema.fields().iter().enumerate() {
             write!(f, "{}{}", if at == 0 { "" } else { ", " }, field.name())?;
         }
         write!(f, "], chunks={touched}/{all}")?;
-        for plane in &self.pruned.planes {
-            let names: Vec<&str> = plane
-                .axes
-                .iter()
-                .filter_map(|axis| self.grid.axes.get(*axis))
-                .map(|axis| axis.name.as_str())
-                .collect();
-            let cells = plane.mask.len();
-            write!(
-                f,
-                ", mask({})={}/{cells}",
-                names.join(", "),
-                plane.mask.count_set_bits()
-            )?;
-        }
-        if !self.pruned.residual.is_empty() {
-            let terms: Vec<String> = self
-                .pruned
-                .residual
-                .iter()
-                .map(ToString::to_string)
-                .collect();
-            write!(f, ", residual={}", terms.join(" AND "))?;
-        }
+        self.fmt_filters(f)?;
         for filter in &self.pruned.dynamic {
             write!(f, ", dynamic={filter}")?;
         }
@@ -486,7 +512,7 @@ impl DataSource for ArraySource {
             let terms: Vec<String> = order.iter().map(ToString::to_string).collect();
             write!(f, ", order=[{}]", terms.join(", "))?;
         }
-        if let Some(note) = &self.note {
+        for note in &self.notes {
             write!(f, ", {note}")?;
         }
         Ok(())

@@ -20,7 +20,6 @@ use crate::array::hyperslab::{IndexSet, Selection};
 use crate::array::slab::{Slab, SlabData};
 use crate::error::Error;
 use crate::query::engine_error;
-use crate::query::evaluate::derived;
 use crate::query::grid::{Column, VariableColumn};
 use crate::query::prune::excludes;
 use crate::query::scan::{ArraySource, Shared, Work, variable_selection};
@@ -289,12 +288,12 @@ impl Worker {
             return Ok(None);
         }
         if let Some(residual) = self.source.residual.clone() {
-            self.read(&mut loaded, &residual.columns).await?;
+            self.read(&mut loaded, residual.columns()).await?;
             let mut masks = Vec::new();
             let mut any = false;
             for range in self.ranges(&loaded.rows) {
-                let mut values = Vec::with_capacity(residual.columns.len());
-                for column in &residual.columns {
+                let mut values = Vec::with_capacity(residual.columns().len());
+                for column in residual.columns() {
                     values.push(self.column(&loaded, *column, range.clone())?);
                 }
                 let mask = residual.evaluate(values, range.len())?;
@@ -426,7 +425,8 @@ impl Worker {
             let cells = match grid.columns.get(*column) {
                 Some(Column::Variable(variable)) => self.cells(variable, *column, loaded).await?,
                 Some(Column::Derived { axes, values }) => {
-                    Cells::Lower(derived(&grid, axes, values, &loaded.tile.selection)?)
+                    let tile = &loaded.tile.selection;
+                    Cells::Lower(Column::selected(&grid, tile, axes, values)?)
                 }
                 Some(Column::Coordinate { .. } | Column::Index { .. }) | None => continue,
             };

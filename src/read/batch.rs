@@ -132,6 +132,9 @@ impl Rows {
         values: &ArrayRef,
         rows: Range<usize>,
     ) -> Result<ArrayRef, ArrowError> {
+        if rows.is_empty() {
+            return Ok(values.slice(0, 0));
+        }
         let fastest = self.counts.len() - axes.len().min(self.counts.len());
         if axes.iter().copied().eq(fastest..self.counts.len()) && values.len() * 16 > rows.len() {
             // The fastest dimensions, in order: the values repeat as they are.

@@ -1,11 +1,13 @@
 //! Chunks to slabs: decodes each chunk of a plan into reused buffers and crops it to the selection.
 
+use std::sync::Arc;
+
 use arrow::array::StringArray;
 use arrow::buffer::{Buffer, MutableBuffer};
-use bytes::Bytes;
 
 use crate::array::Layout;
 use crate::array::chunk::{ChunkAddress, ElementOrder};
+use crate::array::hyperslab::Selection;
 use crate::array::slab::{
     Crop, Run, Slab, SlabData, copy_cells, each_row, fill_cells, runs_by_chunk, strides,
 };
@@ -13,6 +15,9 @@ use crate::codec::Scratch;
 use crate::error::{Error, Result, Within};
 use crate::read::{Fetched, ReadPlan};
 use crate::store::Store;
+
+/// Bytes of unencoded data that are read at once: they stay in cache until they have been used.
+const PIECE: usize = 1 << 18;
 
 /// Largest decoded chunk of text, in bytes.
 const MAX_TEXT_CHUNK: usize = 1 << 30;
@@ -39,6 +44,7 @@ pub struct Buffers {
     pub counters: Counters,
     encoded: Vec<u8>,
     chunk: Vec<u8>,
+    pub(super) span: Vec<u8>,
     scratch: Scratch,
     slabs: Vec<MutableBuffer>,
 }
@@ -82,10 +88,15 @@ pub(super) fn slab(
 ) -> Result<Slab> {
     let cells = usize::try_from(plan.selection.cells())
         .map_err(|_| Error::Exhausted("the selection has too many cells".into()))?;
-    let job = Job::new(plan)?;
+    let job = Job::new(&plan.layout, &plan.selection)?;
     let data = match plan.layout.element.size() {
-        None => SlabData::Text(job.text(store, fetched, buffers, cells)?),
-        Some(size) => SlabData::Fixed(job.fixed(store, fetched, buffers, cells, size)?),
+        None => SlabData::Text(job.text(store, plan, fetched, buffers, cells)?),
+        Some(size) => {
+            let length = cells
+                .checked_mul(size)
+                .ok_or_else(|| Error::Exhausted("the selection has too many cells".into()))?;
+            SlabData::Fixed(job.fixed(store, plan, fetched, buffers, length)?)
+        }
     };
     Ok(Slab {
         element: plan.layout.element,
@@ -94,10 +105,44 @@ pub(super) fn slab(
     })
 }
 
-/// A plan with the geometry that all of its chunks share.
-struct Job<'a> {
-    plan: &'a ReadPlan,
-    layout: &'a Layout,
+/// Who takes the cells of decoded chunks.
+pub(super) trait Sink {
+    /// Memory that all cells of the selection are decoded into, if the crop is all of it and of a chunk.
+    fn whole(&mut self, crop: &Crop, chunk: &[usize]) -> Option<&mut [u8]>;
+
+    /// Takes the cells of `crop` from `cells`, which has these strides (in elements).
+    fn cells(&mut self, cells: &[u8], strides: &[usize], crop: &Crop) -> Result<()>;
+
+    /// Takes cells that were never written: each is `element`; empty stands for zero bytes.
+    fn fill(&mut self, element: &[u8], crop: &Crop) -> Result<()>;
+}
+
+/// Brings cells into a slab.
+struct SlabSink<'a> {
+    slab: &'a mut [u8],
+    shape: &'a [usize],
+    strides: &'a [usize],
+    size: usize,
+}
+
+impl Sink for SlabSink<'_> {
+    fn whole(&mut self, crop: &Crop, chunk: &[usize]) -> Option<&mut [u8]> {
+        crop.is_whole(chunk, self.shape).then_some(&mut *self.slab)
+    }
+
+    fn cells(&mut self, cells: &[u8], strides: &[usize], crop: &Crop) -> Result<()> {
+        copy_cells(cells, strides, self.slab, self.strides, crop, self.size)
+    }
+
+    fn fill(&mut self, element: &[u8], crop: &Crop) -> Result<()> {
+        fill_cells(element, self.slab, self.strides, crop, self.size)
+    }
+}
+
+/// A selection of an array with the geometry that all of its chunks share.
+#[derive(Debug)]
+pub(super) struct Job {
+    layout: Arc<Layout>,
     /// Extent of a chunk, of the slab, both in cells.
     chunk: Vec<usize>,
     shape: Vec<usize>,
@@ -110,9 +155,8 @@ struct Job<'a> {
     chunk_cells: usize,
 }
 
-impl<'a> Job<'a> {
-    fn new(plan: &'a ReadPlan) -> Result<Self> {
-        let layout = plan.layout.as_ref();
+impl Job {
+    pub(super) fn new(layout: &Arc<Layout>, selection: &Selection) -> Result<Self> {
         let too_large = || Error::Exhausted("a chunk has too many cells".into());
         let to_usize = |extents: &[u64]| -> Result<Vec<usize>> {
             extents
@@ -121,7 +165,7 @@ impl<'a> Job<'a> {
                 .collect()
         };
         let chunk = to_usize(layout.grid.chunk_shape())?;
-        let shape: Vec<u64> = plan.selection.dims.iter().map(|dim| dim.count()).collect();
+        let shape: Vec<u64> = selection.dims.iter().map(|dim| dim.count()).collect();
         let shape = to_usize(&shape)?;
         if shape.len() != chunk.len() {
             return Err(Error::Invalid(format!(
@@ -132,12 +176,10 @@ impl<'a> Job<'a> {
         }
         let (from, chunk_cells) = stored_geometry(&layout.order, &chunk)?;
         Ok(Self {
-            plan,
-            layout,
+            layout: Arc::clone(layout),
             to: strides(&shape),
             from,
-            runs: plan
-                .selection
+            runs: selection
                 .dims
                 .iter()
                 .zip(layout.grid.chunk_shape())
@@ -175,46 +217,66 @@ impl<'a> Job<'a> {
     fn fixed(
         &self,
         store: &Store,
+        plan: &ReadPlan,
         fetched: &Fetched,
         buffers: &mut Buffers,
-        cells: usize,
-        size: usize,
+        length: usize,
     ) -> Result<Buffer> {
-        let length = cells
-            .checked_mul(size)
-            .ok_or_else(|| Error::Exhausted("the selection has too many cells".into()))?;
         let mut slab = buffers.slab(length);
-        for (at, (number, address)) in self.plan.chunks.iter().enumerate() {
-            let part = Part {
-                address,
-                fetched: fetched.get(at).and_then(Option::as_ref),
-                crop: self.crop(*number)?,
-            };
-            let mut target = Target {
-                slab: &mut slab,
-                size,
-            };
-            self.chunk(store, &part, &mut target, buffers)
-                .within(|| self.place(*number))?;
+        let mut sink = SlabSink {
+            slab: &mut slab,
+            shape: &self.shape,
+            strides: &self.to,
+            size: self.size()?,
+        };
+        for (at, (number, address)) in plan.chunks.iter().enumerate() {
+            let bytes = fetched.get(at).and_then(Option::as_deref);
+            self.visit(store, (*number, address), bytes, buffers, &mut sink)?;
         }
         Ok(slab.into())
     }
 
-    /// Brings the cells of one chunk into the slab.
+    /// Size of an element in bytes.
+    fn size(&self) -> Result<usize> {
+        self.layout
+            .element
+            .size()
+            .ok_or_else(|| Error::Invalid("its elements have no fixed size".into()))
+    }
+
+    /// Decodes one chunk and hands its selected cells to `sink`.
+    pub(super) fn visit(
+        &self,
+        store: &Store,
+        (number, address): (u64, &ChunkAddress),
+        fetched: Option<&[u8]>,
+        buffers: &mut Buffers,
+        sink: &mut dyn Sink,
+    ) -> Result<()> {
+        let part = Part {
+            address,
+            fetched,
+            crop: self.crop(number)?,
+        };
+        self.chunk(store, &part, sink, buffers)
+            .within(|| self.place(number))
+    }
+
     fn chunk(
         &self,
         store: &Store,
         part: &Part<'_>,
-        target: &mut Target<'_>,
+        sink: &mut dyn Sink,
         buffers: &mut Buffers,
     ) -> Result<()> {
+        let size = self.size()?;
         let decoded_length = self
             .chunk_cells
-            .checked_mul(target.size)
+            .checked_mul(size)
             .ok_or_else(|| Error::Exhausted("the chunk has too many cells".into()))?;
         if let ChunkAddress::Inline(bytes) = part.address {
             buffers.counters.chunks_read += 1;
-            return self.stored(bytes, &part.crop, target);
+            return self.stored(bytes, &part.crop, sink);
         }
         if self.is_plain()
             && part.fetched.is_none()
@@ -230,7 +292,7 @@ impl<'a> Job<'a> {
                     "it has {length} bytes where {decoded_length} are needed"
                 )));
             }
-            return self.plain(store, (object, *offset), &part.crop, target, buffers);
+            return self.plain(store, (object, *offset), &part.crop, sink, buffers);
         }
         let Buffers {
             counters,
@@ -241,13 +303,7 @@ impl<'a> Job<'a> {
         } = buffers;
         let Some(bytes) = part.encoded(store, encoded)? else {
             counters.chunks_missing += 1;
-            return fill_cells(
-                &self.layout.fill,
-                target.slab,
-                &self.to,
-                &part.crop,
-                target.size,
-            );
+            return sink.fill(&self.layout.fill, &part.crop);
         };
         counters.chunks_read += 1;
         counters.bytes_read += bytes.len();
@@ -255,7 +311,7 @@ impl<'a> Job<'a> {
         if let ElementOrder::Blocked(block) = &self.layout.order
             && let Some(blocks) = pipeline.blocks(bytes, part.skipped())?
         {
-            let length = target.size * self.block_cells(block)?;
+            let length = size * self.block_cells(block)?;
             if blocks.block_size() != length.min(blocks.nbytes())
                 || blocks.nbytes() != decoded_length
             {
@@ -265,11 +321,12 @@ impl<'a> Job<'a> {
                     blocks.nbytes()
                 )));
             }
+            let strides = block_strides(block);
             for (number, crop) in self.blocks_of(block, &part.crop)? {
                 let decoded = sized(chunk, length);
                 blocks.decode_block(number, decoded, scratch)?;
                 counters.bytes_decoded += length;
-                copy_block(block, decoded, &crop, &self.to, target)?;
+                sink.cells(decoded, &strides, &crop)?;
             }
             return Ok(());
         }
@@ -281,14 +338,16 @@ impl<'a> Job<'a> {
                     bytes.len()
                 )));
             }
-            return self.stored(bytes, &part.crop, target);
+            return self.stored(bytes, &part.crop, sink);
         }
-        if self.layout.order == ElementOrder::C && part.crop.is_whole(&self.chunk, &self.shape) {
-            return pipeline.decode(bytes, part.skipped(), target.slab, scratch);
+        if self.layout.order == ElementOrder::C
+            && let Some(target) = sink.whole(&part.crop, &self.chunk)
+        {
+            return pipeline.decode(bytes, part.skipped(), target, scratch);
         }
         let decoded = sized(chunk, decoded_length);
         pipeline.decode(bytes, part.skipped(), decoded, scratch)?;
-        self.stored(decoded, &part.crop, target)
+        self.stored(decoded, &part.crop, sink)
     }
 
     /// Whether stored bytes are cells in C order: parts of a chunk can be read.
@@ -296,55 +355,90 @@ impl<'a> Job<'a> {
         self.layout.pipeline.0.is_empty() && self.layout.order == ElementOrder::C
     }
 
-    /// Reads the part of an unencoded local chunk that the selection spans.
+    /// Reads the part of an unencoded local chunk that the selection spans, piece by piece so that it stays in cache.
     fn plain(
         &self,
         store: &Store,
         (object, offset): (&str, u64),
         crop: &Crop,
-        target: &mut Target<'_>,
+        sink: &mut dyn Sink,
         buffers: &mut Buffers,
     ) -> Result<()> {
-        let Target { slab, size } = target;
+        let size = self.size()?;
         let span = crop.span(&self.from);
-        let (start, length) = (span.start * *size, span.len() * *size);
+        let (start, length) = (span.start * size, span.len() * size);
         let offset = offset.saturating_add(start as u64);
         store.check_local(object, offset, length)?;
-        buffers.counters.chunks_read += 1;
         buffers.counters.bytes_read += length;
         buffers.counters.bytes_decoded += length;
-        if crop.is_whole(&self.chunk, &self.shape) {
-            return store.read_local(object, offset, slab);
+        buffers.counters.chunks_read += 1;
+        if let Some(target) = sink.whole(crop, &self.chunk) {
+            return store.read_local(object, offset, target);
         }
-        let part = sized(&mut buffers.chunk, length);
-        store.read_local(object, offset, part)?;
-        // Source indices count from the start of the chunk, the buffer from the first selected cell.
-        each_row(&self.from, &self.to, crop, &mut |from, to, cells, _| {
-            let from = from - span.start;
-            let source = part.get(from * *size..(from + cells) * *size);
-            let destination = slab.get_mut(to * *size..(to + cells) * *size);
-            match (source, destination) {
-                (Some(source), Some(destination)) => {
-                    destination.copy_from_slice(source);
-                    Ok(())
-                }
-                _ => Err(Error::Corrupt("it is shorter than its shape says".into())),
-            }
-        })
+        if length <= PIECE {
+            return self.piece(store, (object, offset), crop, sink, buffers);
+        }
+        for piece in self.pieces(crop, size) {
+            let skipped = (piece.span(&self.from).start - span.start) * size;
+            let offset = offset.saturating_add(skipped as u64);
+            self.piece(store, (object, offset), &piece, sink, buffers)?;
+        }
+        Ok(())
     }
 
-    /// Copies the cells of a decoded chunk into the slab.
-    fn stored(&self, chunk: &[u8], crop: &Crop, target: &mut Target<'_>) -> Result<()> {
-        let ElementOrder::Blocked(block) = &self.layout.order else {
-            let Target { slab, size } = target;
-            return copy_cells(chunk, &self.from, slab, &self.to, crop, *size);
+    /// Reads the cells that `crop` spans; the first of them is at `offset`.
+    fn piece(
+        &self,
+        store: &Store,
+        (object, offset): (&str, u64),
+        crop: &Crop,
+        sink: &mut dyn Sink,
+        buffers: &mut Buffers,
+    ) -> Result<()> {
+        let size = self.size()?;
+        let span = crop.span(&self.from);
+        let part = sized(&mut buffers.chunk, span.len() * size);
+        store.read_local(object, offset, part)?;
+        // Source indices count from the start of the chunk, the buffer from the first selected cell.
+        let shifted = crop.shifted();
+        sink.cells(part, &self.from, &shifted)
+    }
+
+    /// A crop cut along its slowest dimension into pieces of few bytes.
+    fn pieces(&self, crop: &Crop, size: usize) -> Vec<Crop> {
+        let (Some(runs), Some(stride)) = (crop.0.first(), self.from.first()) else {
+            return vec![crop.clone()];
         };
-        let length = target.size * self.block_cells(block)?;
+        let step = (PIECE / (stride * size).max(1)).max(1);
+        let mut pieces = Vec::new();
+        for run in runs {
+            for start in (0..run.length).step_by(step) {
+                let mut piece = crop.clone();
+                if let Some(slowest) = piece.0.first_mut() {
+                    *slowest = vec![Run {
+                        from: run.from + start,
+                        to: run.to + start,
+                        length: step.min(run.length - start),
+                    }];
+                }
+                pieces.push(piece);
+            }
+        }
+        pieces
+    }
+
+    /// Hands over the cells of a decoded chunk.
+    fn stored(&self, chunk: &[u8], crop: &Crop, sink: &mut dyn Sink) -> Result<()> {
+        let ElementOrder::Blocked(block) = &self.layout.order else {
+            return sink.cells(chunk, &self.from, crop);
+        };
+        let length = self.size()? * self.block_cells(block)?;
+        let strides = block_strides(block);
         for (number, crop) in self.blocks_of(block, crop)? {
             let decoded = chunk
                 .get(number * length..(number + 1) * length)
                 .ok_or_else(|| Error::Corrupt("it has fewer blocks than its shape says".into()))?;
-            copy_block(block, decoded, &crop, &self.to, target)?;
+            sink.cells(decoded, &strides, &crop)?;
         }
         Ok(())
     }
@@ -386,16 +480,17 @@ impl<'a> Job<'a> {
     fn text(
         &self,
         store: &Store,
+        plan: &ReadPlan,
         fetched: &Fetched,
         buffers: &mut Buffers,
         cells: usize,
     ) -> Result<StringArray> {
         let mut words = vec![String::new(); cells];
         let fill = String::from_utf8_lossy(&self.layout.fill);
-        for (at, (number, address)) in self.plan.chunks.iter().enumerate() {
+        for (at, (number, address)) in plan.chunks.iter().enumerate() {
             let part = Part {
                 address,
-                fetched: fetched.get(at).and_then(Option::as_ref),
+                fetched: fetched.get(at).and_then(Option::as_deref),
                 crop: self.crop(*number)?,
             };
             self.text_chunk(store, &part, &fill, &mut words, buffers)
@@ -473,7 +568,7 @@ impl<'a> Job<'a> {
 /// One chunk of a plan: where it is, its bytes where they had to be fetched, and what of it is selected.
 struct Part<'a> {
     address: &'a ChunkAddress,
-    fetched: Option<&'a Bytes>,
+    fetched: Option<&'a [u8]>,
     crop: Crop,
 }
 
@@ -515,31 +610,13 @@ impl Part<'_> {
     }
 }
 
-/// The slab that is being filled, and the size of its elements in bytes.
-struct Target<'a> {
-    slab: &'a mut [u8],
-    size: usize,
-}
-
-fn copy_block(
-    block: &[u64],
-    decoded: &[u8],
-    crop: &Crop,
-    to: &[usize],
-    target: &mut Target<'_>,
-) -> Result<()> {
+/// Strides of the cells within a block.
+fn block_strides(block: &[u64]) -> Vec<usize> {
     let shape: Vec<usize> = block
         .iter()
         .map(|extent| usize::try_from(*extent).unwrap_or(usize::MAX))
         .collect();
-    copy_cells(
-        decoded,
-        &strides(&shape),
-        target.slab,
-        to,
-        crop,
-        target.size,
-    )
+    strides(&shape)
 }
 
 /// The texts of a decoded chunk of [`crate::array::dtype::ElementType::Text`].

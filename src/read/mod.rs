@@ -9,7 +9,9 @@
 
 pub mod batch;
 mod decode;
+pub mod reduce;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -48,6 +50,19 @@ impl ReadPlan {
     /// As [`crate::array::chunk::ChunkIndex::locate`].
     pub async fn new(variable: &Variable, selection: Selection) -> Result<Self> {
         let numbers = touched_chunks(&variable.layout.grid, &selection);
+        Self::of_chunks(variable, selection, numbers).await
+    }
+
+    /// Plans the reading of what of the cells `selection` of `variable` lies in the chunks `numbers` (C-order numbers
+    /// in its grid, increasing).
+    ///
+    /// # Errors
+    /// As [`crate::array::chunk::ChunkIndex::locate`].
+    pub async fn of_chunks(
+        variable: &Variable,
+        selection: Selection,
+        numbers: Vec<u64>,
+    ) -> Result<Self> {
         let addresses = variable
             .index
             .locate(&numbers)
@@ -89,6 +104,60 @@ pub fn touched_chunks(grid: &ChunkGrid, selection: &Selection) -> Vec<u64> {
             .collect();
     }
     numbers
+}
+
+/// The chunks that hold a selected cell, counted off without listing them.
+#[derive(Clone, Debug)]
+pub struct TouchedChunks {
+    /// For each dimension, the places of the touched chunks along it, and the number of all chunks along it.
+    dims: Vec<(Vec<u64>, u64)>,
+}
+
+impl TouchedChunks {
+    /// The chunks of `grid` that hold a cell of `selection`.
+    #[must_use]
+    pub fn new(grid: &ChunkGrid, selection: &Selection) -> Self {
+        let extents = grid.chunk_shape().iter().zip(grid.counts());
+        Self {
+            dims: selection
+                .dims
+                .iter()
+                .zip(extents)
+                .map(|(dim, (extent, count))| (dim.blocks(*extent).iter().collect(), *count))
+                .collect(),
+        }
+    }
+
+    /// How many they are.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.dims.iter().fold(1, |len: u64, (places, _)| {
+            len.saturating_mul(places.len() as u64)
+        })
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The C-order numbers in the grid of some of them, by their place among the touched ones.
+    #[must_use]
+    pub fn numbers(&self, places: Range<u64>) -> Vec<u64> {
+        let number = |place: u64| {
+            let (mut rest, mut number, mut stride) = (place, 0u64, 1u64);
+            for (touched, count) in self.dims.iter().rev() {
+                let among = (touched.len() as u64).max(1);
+                let at = usize::try_from(rest % among).unwrap_or(usize::MAX);
+                number += touched.get(at).copied().unwrap_or(0) * stride;
+                stride = stride.saturating_mul(*count);
+                rest /= among;
+            }
+            number
+        };
+        places.map(number).collect()
+    }
 }
 
 /// How many chunks hold a selected cell. Costs one step a run.

@@ -10,7 +10,7 @@ use crate::common::{alike, analyze, error, explain, row, rows, sample, session};
 fn metric(plan: &str, name: &str) -> String {
     let line = plan
         .lines()
-        .find(|line| line.contains("ArraySource"))
+        .find(|line| line.contains("ArraySource") || line.contains("ArrayReduceExec"))
         .unwrap();
     let from = line
         .find(&format!("{name}="))
@@ -245,7 +245,7 @@ async fn a_scan_beyond_the_memory_limit_is_an_error_or_finishes() {
     };
     let session = Session::with_options(&options).unwrap();
     let text = error(&session, &sql).await;
-    assert!(text.contains("ArrayScan"), "{text}");
+    assert!(text.contains("ArrayReduce"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,11 +19,11 @@ use datafusion::physical_plan::projection::ProjectionExec;
 
 use crate::array::hyperslab::Selection;
 use crate::query::align::{Alignment, Link, NONE};
-use crate::query::evaluate::evaluate_in_memory;
 use crate::query::grid::{Grid, unique_names};
 use crate::query::join::moving::{Links, MAX_MAP, Moving, simplify};
 use crate::query::join::{Join, Side, Stays, inlined};
-use crate::query::prune::{MAX_PLANE, Pruned, columns_of, footprint};
+use crate::query::lowrank::{columns_of, evaluate_in_memory, footprint, in_memory};
+use crate::query::prune::{MAX_PLANE, Pruned};
 use crate::query::scan::{ArraySource, contains_subquery};
 
 /// A join whose side `1 - grid` is folded into the grid of side `grid`.
@@ -138,10 +138,7 @@ impl<'a> Fold<'a> {
         for pair in &self.join.on {
             let (of_fact, of_other) = (&pair[self.grid], &pair[1 - self.grid]);
             for (grid, key) in [(fact, of_fact), (other, of_other)] {
-                let on_data = columns_of(key)
-                    .iter()
-                    .any(|column| grid.variable(*column).is_some());
-                if on_data || is_volatile(key) || contains_subquery(key) {
+                if !in_memory(grid, key) || is_volatile(key) || contains_subquery(key) {
                     return Err(Stays(format!("{} is no dimension", plain(key))));
                 }
             }
@@ -236,15 +233,12 @@ impl<'a> Fold<'a> {
         if cells.max(set.count()) > MAX_MAP {
             return Err(Stays(format!("dimension {name} is too long")));
         }
+        let exprs: Vec<_> = keys.iter().map(|key| Arc::clone(key.other)).collect();
         let own = &other.pruned.selection;
-        let values = keys
-            .iter()
-            .map(|key| evaluate_in_memory(&other.grid, key.other, &[axis], own));
-        let values = Keys::new(&values.collect::<Result<Vec<_>>>()?)?;
-        let wanted = keys
-            .iter()
-            .map(|key| evaluate_in_memory(&fact.grid, key.fact, &axes, &fact.pruned.selection));
-        let wanted = Keys::new(&wanted.collect::<Result<Vec<_>>>()?)?;
+        let values = Keys::new(&evaluate_in_memory(&other.grid, own, &[axis], &exprs)?)?;
+        let exprs: Vec<_> = keys.iter().map(|key| Arc::clone(key.fact)).collect();
+        let own = &fact.pruned.selection;
+        let wanted = Keys::new(&evaluate_in_memory(&fact.grid, own, &axes, &exprs)?)?;
         let mut found = HashMap::new();
         for (at, index) in set
             .iter()

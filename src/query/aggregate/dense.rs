@@ -1,0 +1,565 @@
+//! The dense tier: each variable is reduced on its own chunks by workers with accumulators of their own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, UInt64Array};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{DataType, Float64Type};
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::common::{Result, internal_datafusion_err};
+use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::metrics::{Count, MetricBuilder};
+
+use crate::array::hyperslab::Selection;
+use crate::error::Within;
+use crate::query::aggregate::arguments::{Dense, Kind};
+use crate::query::aggregate::interval;
+use crate::query::aggregate::keys::Groups;
+use crate::query::aggregate::node::{Reduce, Reduced, reserve};
+use crate::query::engine_error;
+use crate::query::grid::{Grid, VariableColumn};
+use crate::query::lowrank::{self, Bound, footprint};
+use crate::query::scan::ArraySource;
+use crate::read::reduce::closed::{self, Plane, Totals};
+use crate::read::reduce::labels::Labels;
+use crate::read::reduce::{Aggregate, Argument, Partial, Reducer, Reduction, Weights};
+use crate::read::{self, Buffers, Counters, ReadPlan, TouchedChunks, count_touched_chunks};
+
+/// Decoded bytes of the chunks that a worker takes at once.
+const BATCH_BYTES: u64 = 1 << 22;
+
+/// The functions of a reduction, by what each needs.
+#[derive(Clone, Debug)]
+pub(super) struct DensePlan {
+    aggregates: Vec<Dense>,
+    /// If the data decides which rows count: the column, and the bits between which it does.
+    interval: Option<(usize, (u64, u64))>,
+}
+
+/// One variable's part of a reduction.
+struct Part {
+    reduction: Arc<Reduction>,
+    variable: VariableColumn,
+    /// For each aggregate of the reduction, which function it belongs to.
+    functions: Vec<usize>,
+}
+
+impl Part {
+    /// Where its variable is read from, for messages.
+    fn location(&self) -> &str {
+        self.variable.store.location()
+    }
+}
+
+impl DensePlan {
+    /// How the functions of `reduce` are computed; the error says why they cannot be this way.
+    pub(super) fn new(
+        reduce: &Reduce,
+        filters: &[Option<Arc<dyn PhysicalExpr>>],
+    ) -> Result<std::result::Result<Self, String>> {
+        if filters.iter().any(Option::is_some) {
+            return Ok(Err("FILTER (WHERE …)".into()));
+        }
+        let mut aggregates = Vec::with_capacity(reduce.functions.len());
+        for function in &reduce.functions {
+            match Dense::new(&reduce.view, function)? {
+                Ok(dense) => aggregates.push(dense),
+                Err(reason) => return Ok(Err(reason)),
+            }
+        }
+        let source = &reduce.view.source;
+        let grid = source.grid();
+        let mut plan = Self {
+            aggregates,
+            interval: None,
+        };
+        let residual = &source.pruned().residual;
+        if !residual.is_empty() {
+            let Some(column) = interval::column(residual) else {
+                return Ok(Err(
+                    "a predicate on data that is not a range of one variable".into(),
+                ));
+            };
+            let others = plan.aggregates.iter().any(|aggregate| match aggregate {
+                Dense::Rows => false,
+                Dense::Data { column: of, .. } => *of != column,
+                Dense::Plane { .. } => true,
+            });
+            if others {
+                return Ok(Err("a predicate on another variable".into()));
+            }
+            let whole = grid
+                .variable(column)
+                .filter(|variable| variable.is_whole(grid.axes.len()));
+            let bits = match whole {
+                Some(variable) => interval::bits(grid, variable, residual).unwrap_or(None),
+                None => None,
+            };
+            let Some(bits) = bits else {
+                return Ok(Err(
+                    "a predicate that is not a range of stored numbers".into()
+                ));
+            };
+            plan.interval = Some((column, bits));
+        }
+        // Whether stored numbers can be reduced does not depend on the labels.
+        let parts = plan.parts(source, &Labels::default(), None)?;
+        if let Some(part) = parts.iter().find(|part| !part.reduction.is_supported()) {
+            return Ok(Err(format!(
+                "{} is not reduced as it is stored",
+                part.variable.variable.path
+            )));
+        }
+        Ok(Ok(plan))
+    }
+
+    /// Bytes of the accumulators of one worker, and of the columns that come out.
+    pub(super) fn memory(&self, reduce: &Reduce) -> usize {
+        let groups = match &reduce.groups {
+            Some(groups) => groups.labels.groups(),
+            None => {
+                let most = reduce.keys.at_most(reduce.view.source.pruned());
+                usize::try_from(most).unwrap_or(usize::MAX)
+            }
+        };
+        groups.saturating_mul(16 + 24 * self.aggregates.len())
+    }
+
+    /// Chunks that are read, and all chunks of the variables that are.
+    pub(super) fn chunks(&self, reduce: &Reduce) -> (u64, u64) {
+        let source = &reduce.view.source;
+        let parts = self
+            .parts(source, &Labels::default(), None)
+            .unwrap_or_default();
+        parts.iter().fold((0, 0), |(touched, all), part| {
+            let grid = &part.variable.variable.layout.grid;
+            let here = if part.reduction.reads() {
+                count_touched_chunks(grid, &part.reduction.plan.selection)
+            } else {
+                0
+            };
+            (touched + here, all + grid.len())
+        })
+    }
+
+    /// One reduction for each variable.
+    fn parts(
+        &self,
+        source: &ArraySource,
+        labels: &Labels,
+        weights: Option<&[Option<Weights>]>,
+    ) -> Result<Vec<Part>> {
+        let grid = source.grid();
+        let mut columns: Vec<usize> = self
+            .aggregates
+            .iter()
+            .filter_map(|aggregate| match aggregate {
+                Dense::Data { column, .. } => Some(*column),
+                Dense::Rows | Dense::Plane { .. } => None,
+            })
+            .chain(self.interval.map(|(column, _)| column))
+            .collect();
+        columns.sort_unstable();
+        columns.dedup();
+        columns
+            .into_iter()
+            .map(|column| {
+                let variable = grid
+                    .variable(column)
+                    .ok_or_else(|| internal_datafusion_err!("no variable {column}"))?;
+                let mut reduction = Reduction {
+                    plan: ReadPlan {
+                        variable: variable.variable.path.as_str().into(),
+                        layout: Arc::clone(&variable.variable.layout),
+                        selection: source.pruned().selection.clone(),
+                        chunks: Vec::new(),
+                    },
+                    decoding: variable.decoding.as_ref().clone(),
+                    labels: labels.clone(),
+                    interval: self.interval.map(|(_, bits)| bits),
+                    weights: Vec::new(),
+                    aggregates: Vec::new(),
+                };
+                let mut functions = Vec::new();
+                for (at, dense) in self.aggregates.iter().enumerate() {
+                    match dense {
+                        Dense::Data {
+                            column: of,
+                            aggregate,
+                            ..
+                        } if *of == column => {
+                            let table = weights.and_then(|weights| weights.get(at)).cloned();
+                            let number = reduction.weights.len();
+                            reduction.weights.extend(table.flatten());
+                            reduction.aggregates.push(weighted_by(*aggregate, number));
+                            functions.push(at);
+                        }
+                        Dense::Rows if self.interval.is_some() => {
+                            reduction.aggregates.push(Aggregate::Rows);
+                            functions.push(at);
+                        }
+                        Dense::Data { .. } | Dense::Rows | Dense::Plane { .. } => {}
+                    }
+                }
+                Ok(Part {
+                    reduction: Arc::new(reduction),
+                    variable: variable.clone(),
+                    functions,
+                })
+            })
+            .collect()
+    }
+
+    /// Computes the states of all groups.
+    pub(super) async fn run(
+        &self,
+        reduce: &Reduce,
+        groups: &Arc<Groups>,
+        reservation: &MemoryReservation,
+    ) -> Result<Reduced> {
+        let source = &reduce.view.source;
+        let (grid, selection) = (source.grid(), &source.pruned().selection);
+        let labels = &groups.labels;
+        let weights = self.weights(grid, selection).await?;
+        let parts = Arc::new(self.parts(source, labels, Some(&weights))?);
+        let mut states: Vec<Vec<ArrayRef>> = vec![Vec::new(); self.aggregates.len()];
+        let mut rows = None;
+        let partials = reduce_parts(reduce, &parts, self.chunks(reduce), reservation).await?;
+        for (part, partial) in parts.iter().zip(partials) {
+            for (function, state) in part.functions.iter().zip(partial.states) {
+                if let Some(slot) = states.get_mut(*function) {
+                    *slot = state;
+                }
+            }
+            rows = Some(partial.rows);
+        }
+        let rows = rows.unwrap_or_else(|| labels.cells(selection));
+        for (aggregate, state) in self.aggregates.iter().zip(&mut states) {
+            match aggregate {
+                Dense::Rows if state.is_empty() => *state = vec![counts(&rows)],
+                Dense::Plane { expr, kind } => {
+                    *state = plane(grid, selection, labels, expr, *kind).await?;
+                }
+                Dense::Data {
+                    column,
+                    extreme: Some(expr),
+                    ..
+                } => *state = vec![extreme(grid, *column, expr, state)?],
+                Dense::Rows | Dense::Data { .. } => {}
+            }
+        }
+        let global = reduce.keys.exprs().is_empty();
+        let kept: Vec<usize> = rows
+            .iter()
+            .enumerate()
+            .filter(|(_, rows)| **rows > 0 || global)
+            .map(|(group, _)| group)
+            .collect();
+        if kept.len() < rows.len() {
+            let indices: UInt64Array = kept.iter().map(|group| *group as u64).collect();
+            for column in states.iter_mut().flatten() {
+                *column = arrow::compute::take(column, &indices, None)?;
+            }
+        }
+        Ok(Reduced {
+            groups: kept,
+            states,
+        })
+    }
+
+    /// The weights of each function that has some.
+    async fn weights(&self, grid: &Grid, selection: &Selection) -> Result<Vec<Option<Weights>>> {
+        let mut buffers = Buffers::default();
+        let mut tables = Vec::with_capacity(self.aggregates.len());
+        for aggregate in &self.aggregates {
+            tables.push(match aggregate {
+                Dense::Data {
+                    weight: Some(expr), ..
+                } => {
+                    let axes = footprint(grid, expr);
+                    let (values, _) = floats(grid, selection, &axes, expr, &mut buffers).await?;
+                    let missing = values.iter().any(Option::is_none);
+                    if missing {
+                        return Err(internal_datafusion_err!("weights with missing values"));
+                    }
+                    Some(Weights {
+                        axes,
+                        values: values.into_iter().flatten().collect(),
+                    })
+                }
+                Dense::Data { .. } | Dense::Rows | Dense::Plane { .. } => None,
+            });
+        }
+        Ok(tables)
+    }
+}
+
+/// The aggregate with the number that its weights have in the reduction.
+fn weighted_by(aggregate: Aggregate, number: usize) -> Aggregate {
+    match aggregate {
+        Aggregate::Sum(Argument::Weighted(_)) => Aggregate::Sum(Argument::Weighted(number)),
+        Aggregate::Mean(Argument::Weighted(_)) => Aggregate::Mean(Argument::Weighted(number)),
+        other => other,
+    }
+}
+
+/// Values of a numeric expression on the cells of its dimensions, and the expression's own array of them.
+async fn floats(
+    grid: &Grid,
+    selection: &Selection,
+    axes: &[usize],
+    expr: &Arc<dyn PhysicalExpr>,
+    buffers: &mut Buffers,
+) -> Result<(Vec<Option<f64>>, ArrayRef)> {
+    let exprs = std::slice::from_ref(expr);
+    let array = lowrank::evaluate(grid, selection, axes, exprs, buffers)
+        .await?
+        .pop()
+        .ok_or_else(|| internal_datafusion_err!("{expr} has no value"))?;
+    let values = arrow::compute::cast(&array, &DataType::Float64)?;
+    Ok((values.as_primitive::<Float64Type>().iter().collect(), array))
+}
+
+/// The state of an aggregate of values that depend on few dimensions.
+async fn plane(
+    grid: &Grid,
+    selection: &Selection,
+    labels: &Labels,
+    expr: &Arc<dyn PhysicalExpr>,
+    kind: Kind,
+) -> Result<Vec<ArrayRef>> {
+    let axes = footprint(grid, expr);
+    let mut buffers = Buffers::default();
+    let values = if kind == Kind::Count {
+        let exprs = std::slice::from_ref(expr);
+        let arrays = lowrank::evaluate(grid, selection, &axes, exprs, &mut buffers).await?;
+        let array = arrays
+            .first()
+            .ok_or_else(|| internal_datafusion_err!("{expr} has no value"))?;
+        let nulls = array.logical_nulls();
+        (0..array.len())
+            .map(|at| {
+                nulls
+                    .as_ref()
+                    .is_none_or(|nulls| nulls.is_valid(at))
+                    .then_some(0.0)
+            })
+            .collect()
+    } else {
+        floats(grid, selection, &axes, expr, &mut buffers).await?.0
+    };
+    let plane = Plane { axes, values };
+    let Totals {
+        count,
+        sum,
+        min,
+        max,
+        mean,
+        m2,
+    } = closed::totals(&plane, labels, selection).map_err(engine_error)?;
+    let seen = || Some(NullBuffer::from_iter(count.iter().map(|count| *count > 0)));
+    let float = |values: Vec<f64>| Arc::new(Float64Array::new(values.into(), seen())) as ArrayRef;
+    Ok(match kind {
+        Kind::Count => vec![counts(&count)],
+        Kind::Sum => vec![float(sum)],
+        Kind::Mean => vec![
+            Arc::new(UInt64Array::new(count.clone().into(), seen())),
+            float(sum),
+        ],
+        Kind::Min => vec![float(min)],
+        Kind::Max => vec![float(max)],
+        Kind::Variance => vec![
+            Arc::new(UInt64Array::from(count)),
+            Arc::new(Float64Array::from(mean)),
+            Arc::new(Float64Array::from(m2)),
+        ],
+    })
+}
+
+/// The extreme of an expression that keeps or turns the order of a column, from the extreme of the column.
+fn extreme(
+    grid: &Grid,
+    column: usize,
+    expr: &Arc<dyn PhysicalExpr>,
+    state: &[ArrayRef],
+) -> Result<ArrayRef> {
+    let values = state
+        .first()
+        .ok_or_else(|| internal_datafusion_err!("no extreme of column {column}"))?;
+    let nullable = Bound::new(grid, std::slice::from_ref(expr))?.nullable();
+    let mut evaluated = nullable.evaluate(vec![Arc::clone(values)], values.len())?;
+    evaluated
+        .pop()
+        .ok_or_else(|| internal_datafusion_err!("{expr} has no value"))
+}
+
+fn counts(counts: &[u64]) -> ArrayRef {
+    let counts = counts
+        .iter()
+        .map(|count| i64::try_from(*count).unwrap_or(i64::MAX));
+    Arc::new(Int64Array::from_iter_values(counts))
+}
+
+/// What the workers of a reduction share: which batch of chunks is next.
+struct Queue {
+    next: AtomicU64,
+    /// For each part, its chunks, and how many make a batch.
+    parts: Vec<(TouchedChunks, u64)>,
+    batches: u64,
+}
+
+impl Queue {
+    fn new(parts: &[Part]) -> Self {
+        let mut batches = 0u64;
+        let parts = parts
+            .iter()
+            .map(|part| {
+                let layout = &part.reduction.plan.layout;
+                let chunks = TouchedChunks::new(&layout.grid, &part.reduction.plan.selection);
+                let size = layout.element.size().unwrap_or(8) as u64;
+                let chunk = layout.grid.chunk_cells().saturating_mul(size).max(1);
+                let step = (BATCH_BYTES / chunk).clamp(1, 4096);
+                if part.reduction.reads() {
+                    batches = batches.saturating_add(chunks.len().div_ceil(step));
+                }
+                (chunks, step)
+            })
+            .collect();
+        Self {
+            next: AtomicU64::new(0),
+            parts,
+            batches,
+        }
+    }
+
+    /// The next batch that nobody has taken: the number of its part, and the C-order numbers of its chunks.
+    fn take(&self, parts: &[Part]) -> Option<(usize, Vec<u64>)> {
+        let mut batch = self.next.fetch_add(1, Ordering::Relaxed);
+        for (at, ((chunks, step), part)) in self.parts.iter().zip(parts).enumerate() {
+            if !part.reduction.reads() {
+                continue;
+            }
+            let here = chunks.len().div_ceil(*step);
+            if batch < here {
+                let start = batch * step;
+                return Some((at, chunks.numbers(start..chunks.len().min(start + step))));
+            }
+            batch -= here;
+        }
+        None
+    }
+}
+
+/// What EXPLAIN ANALYZE shows of a reduction.
+#[derive(Clone)]
+struct Metrics {
+    chunks_read: Count,
+    chunks_missing: Count,
+    bytes_read: Count,
+    bytes_decoded: Count,
+}
+
+impl Metrics {
+    fn new(source: &ArraySource, (touched, all): (u64, u64)) -> Self {
+        let set = source.execution_metrics();
+        let counter = |name: &'static str| MetricBuilder::new(set).counter(name, 0);
+        let index = MetricBuilder::new(set).pruning_metrics("chunks_pruned_by_index", 0);
+        let count = |chunks| usize::try_from(chunks).unwrap_or(usize::MAX);
+        index.add_pruned(count(all - touched));
+        index.add_matched(count(touched));
+        Self {
+            chunks_read: counter("chunks_read"),
+            chunks_missing: counter("chunks_missing"),
+            bytes_read: counter("bytes_read"),
+            bytes_decoded: counter("bytes_decoded"),
+        }
+    }
+
+    fn add(&self, counters: Counters) {
+        self.chunks_read.add(counters.chunks_read);
+        self.chunks_missing.add(counters.chunks_missing);
+        self.bytes_read.add(counters.bytes_read);
+        self.bytes_decoded.add(counters.bytes_decoded);
+    }
+}
+
+/// Reduces every part by several workers; each has accumulators of its own, which are added up at the end.
+async fn reduce_parts(
+    reduce: &Reduce,
+    parts: &Arc<Vec<Part>>,
+    chunks: (u64, u64),
+    reservation: &MemoryReservation,
+) -> Result<Vec<Partial>> {
+    let queue = Arc::new(Queue::new(parts));
+    let each: usize = parts
+        .iter()
+        .map(|part| {
+            let layout = &part.reduction.plan.layout;
+            let chunk = usize::try_from(read::memory(layout, 0)).unwrap_or(usize::MAX);
+            part.reduction.memory().saturating_add(chunk)
+        })
+        .fold(0, usize::saturating_add);
+    let wanted = usize::try_from(queue.batches).unwrap_or(usize::MAX);
+    let mut workers = reduce.workers.min(wanted).max(1);
+    while workers > 1
+        && (each.saturating_mul(workers) > reduce.most
+            || reserve(reservation, each.saturating_mul(workers)).is_err())
+    {
+        workers -= 1;
+    }
+    reserve(reservation, each.saturating_mul(workers))?;
+    let metrics = Metrics::new(&reduce.view.source, chunks);
+    let work = |_: usize| {
+        let (parts, queue) = (Arc::clone(parts), Arc::clone(&queue));
+        let metrics = metrics.clone();
+        async move {
+            let mut reducers = parts
+                .iter()
+                .map(|part| Reducer::new(&part.reduction).within(|| part.location()))
+                .collect::<crate::error::Result<Vec<_>>>()?;
+            let mut buffers = Buffers::default();
+            while let Some((at, numbers)) = queue.take(&parts) {
+                let (Some(part), Some(reducer)) = (parts.get(at), reducers.get_mut(at)) else {
+                    break;
+                };
+                let plan = ReadPlan::of_chunks(
+                    &part.variable.variable,
+                    part.reduction.plan.selection.clone(),
+                    numbers,
+                )
+                .await
+                .within(|| part.location())?;
+                let store = &part.variable.store;
+                let fetched = read::fetch(store, &plan).await.within(|| part.location())?;
+                reducer
+                    .reduce(store, &plan.chunks, &fetched, &mut buffers)
+                    .within(|| part.location())?;
+                metrics.add(std::mem::take(&mut buffers.counters));
+                tokio::task::yield_now().await;
+            }
+            Ok::<_, crate::error::Error>(reducers)
+        }
+    };
+    let tasks: Vec<_> = (1..workers)
+        .map(|at| SpawnedTask::spawn(work(at)))
+        .collect();
+    let mut all = work(0).await.map_err(engine_error)?;
+    for task in tasks {
+        let others = task
+            .join()
+            .await
+            .map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?
+            .map_err(engine_error)?;
+        for (reducer, other) in all.iter_mut().zip(&others) {
+            reducer.merge(other);
+        }
+    }
+    all.iter()
+        .zip(parts.iter())
+        .map(|(reducer, part)| reducer.finish().within(|| part.location()))
+        .collect::<crate::error::Result<_>>()
+        .map_err(engine_error)
+}

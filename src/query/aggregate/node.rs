@@ -1,0 +1,316 @@
+//! The node of a reduction in a plan of the engine.
+
+use std::fmt::{self, Formatter};
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, Statistics, internal_err};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_expr::{
+    EquivalenceProperties, GroupsAccumulatorAdapter, Partitioning, PhysicalExpr,
+};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
+use datafusion::physical_plan::metrics::{BaselineMetrics, MetricsSet};
+use datafusion::physical_plan::statistics::StatisticsArgs;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
+    ReplaceChildrenOptions,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::query::aggregate::dense::DensePlan;
+use crate::query::aggregate::grouped::GroupedPlan;
+use crate::query::aggregate::keys::{Groups, Keys};
+use crate::query::aggregate::view::View;
+use crate::read::Buffers;
+
+/// What is reduced, into which groups, by which functions.
+#[derive(Clone, Debug)]
+pub(super) struct Reduce {
+    pub(super) view: View,
+    pub(super) keys: Keys,
+    /// The groups, if they are known before anything is read.
+    pub(super) groups: Option<Groups>,
+    pub(super) functions: Vec<Arc<AggregateFunctionExpr>>,
+    pub(super) tier: Tier,
+    /// Workers that reduce at the same time.
+    pub(super) workers: usize,
+    /// Whether partial states come out, not final values.
+    pub(super) partial: bool,
+    /// Most bytes of accumulators.
+    pub(super) most: usize,
+}
+
+/// How the functions are computed.
+#[derive(Clone, Debug)]
+pub(super) enum Tier {
+    /// Not decided yet.
+    Unknown,
+    Dense(DensePlan),
+    Grouped(GroupedPlan),
+}
+
+/// One row for each group that has rows.
+pub(super) struct Reduced {
+    /// Numbers of the groups.
+    pub(super) groups: Vec<usize>,
+    /// For each function, its states.
+    pub(super) states: Vec<Vec<ArrayRef>>,
+}
+
+/// An aggregate over a grid, computed without making rows.
+#[derive(Clone, Debug)]
+pub struct ArrayReduceExec {
+    reduce: Reduce,
+    schema: SchemaRef,
+    /// Why it is not computed in a better way.
+    note: Option<String>,
+    properties: Arc<PlanProperties>,
+}
+
+impl ArrayReduceExec {
+    pub(super) fn new(reduce: Reduce, schema: SchemaRef, note: Option<String>) -> Result<Self> {
+        Ok(Self {
+            properties: properties(&schema),
+            reduce,
+            schema,
+            note,
+        })
+    }
+
+    pub(super) fn is_partial(&self) -> bool {
+        self.reduce.partial
+    }
+
+    /// The same with final values.
+    pub(super) fn finished(&self, schema: SchemaRef) -> Self {
+        let mut finished = self.clone();
+        finished.reduce.partial = false;
+        finished.properties = properties(&schema);
+        finished.schema = schema;
+        finished
+    }
+
+    async fn run(self, context: Arc<TaskContext>) -> Result<RecordBatch> {
+        let metrics = BaselineMetrics::new(self.reduce.view.source.execution_metrics(), 0);
+        let timer = metrics.elapsed_compute().timer();
+        let mut reduce = self.reduce.clone();
+        let groups = match &reduce.groups {
+            Some(groups) => groups.clone(),
+            None => {
+                let mut buffers = Buffers::default();
+                let source = &reduce.view.source;
+                let (grid, pruned) = (source.grid(), source.pruned());
+                reduce.keys.resolve(grid, pruned, &mut buffers).await?
+            }
+        };
+        let groups = Arc::new(groups);
+        reduce.groups = Some(groups.as_ref().clone());
+        let reservation = MemoryConsumer::new("ArrayReduce").register(context.memory_pool());
+        let reduced = match &self.reduce.tier {
+            Tier::Dense(dense) => dense.run(&reduce, &groups, &reservation).await?,
+            Tier::Grouped(grouped) => {
+                grouped
+                    .run(&reduce, &groups, &context, &reservation)
+                    .await?
+            }
+            Tier::Unknown => return internal_err!("a reduction without a tier"),
+        };
+        let batch = self.emit(&groups, reduced)?;
+        timer.done();
+        metrics.record_output(batch.num_rows());
+        Ok(batch)
+    }
+
+    fn emit(&self, groups: &Groups, reduced: Reduced) -> Result<RecordBatch> {
+        let rows = reduced.groups.len();
+        let mut columns = groups.columns(&reduced.groups)?;
+        for (function, states) in self.reduce.functions.iter().zip(reduced.states) {
+            if self.reduce.partial {
+                columns.extend(states);
+                continue;
+            }
+            let mut accumulator = accumulator(function)?;
+            let all: Vec<usize> = (0..rows).collect();
+            accumulator.merge_batch(&states, &all, rows)?;
+            columns.push(accumulator.evaluate(EmitTo::All)?);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let schema = Arc::clone(&self.schema);
+        Ok(RecordBatch::try_new_with_options(
+            schema, columns, &options,
+        )?)
+    }
+}
+
+/// The engine's accumulator of a function, for many groups.
+pub(super) fn accumulator(
+    function: &Arc<AggregateFunctionExpr>,
+) -> Result<Box<dyn GroupsAccumulator>> {
+    if function.groups_accumulator_supported() {
+        return function.create_groups_accumulator();
+    }
+    let function = Arc::clone(function);
+    Ok(Box::new(GroupsAccumulatorAdapter::new(move || {
+        function.create_accumulator()
+    })))
+}
+
+/// Reserves memory, or says how much is wanted and how much there is.
+pub(super) fn reserve(reservation: &MemoryReservation, bytes: usize) -> Result<()> {
+    reservation.try_resize(bytes)
+}
+
+fn properties(schema: &SchemaRef) -> Arc<PlanProperties> {
+    Arc::new(
+        PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(schema)),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        )
+        .with_scheduling_type(SchedulingType::Cooperative),
+    )
+}
+
+impl DisplayAs for ArrayReduceExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut Formatter<'_>) -> fmt::Result {
+        let source = &self.reduce.view.source;
+        let mode = if self.reduce.partial {
+            "partial"
+        } else {
+            "final"
+        };
+        let tier = match &self.reduce.tier {
+            Tier::Dense(_) => "dense",
+            Tier::Grouped(_) => "grouped",
+            Tier::Unknown => "unknown",
+        };
+        write!(f, "ArrayReduceExec: mode={mode}, tier={tier}, ")?;
+        source.fmt_cells(f)?;
+        match &self.reduce.tier {
+            Tier::Dense(dense) => {
+                let (touched, all) = dense.chunks(&self.reduce);
+                write!(f, ", chunks={touched}/{all}")?;
+            }
+            Tier::Grouped(_) | Tier::Unknown => {
+                let (touched, all) = source.chunks();
+                write!(f, ", chunks={touched}/{all}")?;
+            }
+        }
+        source.fmt_filters(f)?;
+        let sizes = self.reduce.groups.as_ref().map(Groups::sizes);
+        let keys: Vec<String> = self
+            .reduce
+            .keys
+            .exprs()
+            .iter()
+            .enumerate()
+            .map(
+                |(at, key)| match sizes.as_ref().and_then(|sizes| sizes.get(at)) {
+                    Some(size) => format!("{key}: {size}"),
+                    None => key.to_string(),
+                },
+            )
+            .collect();
+        write!(f, ", keys=[{}]", keys.join(", "))?;
+        let functions: Vec<&str> = self.reduce.functions.iter().map(|f| f.name()).collect();
+        write!(f, ", aggregates=[{}]", functions.join(", "))?;
+        if let Some(note) = &self.note {
+            write!(f, ", not dense: {note}")?;
+        }
+        Ok(())
+    }
+}
+
+impl ExecutionPlan for ArrayReduceExec {
+    fn name(&self) -> &'static str {
+        "ArrayReduceExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if children.is_empty() {
+            Ok(self)
+        } else {
+            internal_err!("ArrayReduceExec has no children")
+        }
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(
+            children,
+            ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute),
+        )
+    }
+
+    fn execute(&self, _: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let size = context.session_config().batch_size().max(1);
+        let run = self.clone().run(context);
+        let batches = stream::once(run)
+            .map_ok(move |batch| {
+                let slices = (0..batch.num_rows())
+                    .step_by(size)
+                    .map(move |start| Ok(batch.slice(start, size.min(batch.num_rows() - start))));
+                stream::iter(slices.collect::<Vec<_>>())
+            })
+            .try_flatten();
+        Ok(Box::pin(RecordBatchStreamAdapter::new(
+            Arc::clone(&self.schema),
+            batches.boxed(),
+        )))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.reduce.view.source.execution_metrics().clone_inner())
+    }
+
+    fn statistics_from_inputs(
+        &self,
+        _: &[Arc<Statistics>],
+        _: &StatisticsArgs,
+    ) -> Result<Arc<Statistics>> {
+        let mut statistics = Statistics::new_unknown(&self.schema);
+        let pruned = self.reduce.view.source.pruned();
+        if let Some(groups) = &self.reduce.groups {
+            let groups = groups.labels.groups();
+            let all = pruned.residual.is_empty() && pruned.selection.cells() > 0;
+            let global = self.reduce.keys.exprs().is_empty();
+            statistics.num_rows = if all || global {
+                Precision::Exact(groups)
+            } else {
+                Precision::Inexact(groups)
+            };
+        }
+        Ok(Arc::new(statistics))
+    }
+}
