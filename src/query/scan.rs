@@ -198,6 +198,16 @@ impl ArraySource {
         source.planned()
     }
 
+    /// The scan of some of its cells.
+    ///
+    /// # Errors
+    /// As [`ArraySource::new`].
+    pub(super) fn within(&self, selection: Selection) -> Result<Self> {
+        let mut source = self.clone();
+        source.pruned.selection = selection;
+        source.planned()
+    }
+
     /// The grid, and the selected indices of each dimension.
     pub(super) fn fmt_cells(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}[", self.grid.name)?;
@@ -300,7 +310,7 @@ impl ArraySource {
     pub fn chunks(&self) -> (u64, u64) {
         let (mut touched, mut all) = (0, 0);
         for variable in self.variables() {
-            let selection = variable_selection(&self.pruned.selection, variable);
+            let selection = variable.selection(&self.pruned.selection);
             touched += count_touched_chunks(&variable.variable.layout.grid, &selection);
             all += variable.variable.layout.grid.len();
         }
@@ -437,18 +447,9 @@ impl ArraySource {
         ))))
     }
 
-    pub(super) fn fetch_rows(&self) -> Option<usize> {
-        self.fetch
-    }
-
     pub(super) fn execution_metrics(&self) -> &ExecutionPlanMetricsSet {
         &self.metrics
     }
-}
-
-/// The part of a selection of the grid that a variable has.
-pub(super) fn variable_selection(selection: &Selection, variable: &VariableColumn) -> Selection {
-    variable.selection(selection)
 }
 
 impl DataSource for ArraySource {

@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::query::engine_error;
 use crate::query::grid::{Column, VariableColumn};
 use crate::query::prune::excludes;
-use crate::query::scan::{ArraySource, Shared, Work, variable_selection};
+use crate::query::scan::{ArraySource, Shared, Work};
 use crate::query::tile::{Tile, Tiles};
 use crate::read::batch::{DimensionColumn, Rows, slice};
 use crate::read::{self, Buffers, Counters, ReadPlan, count_touched_chunks};
@@ -167,7 +167,7 @@ impl Worker {
             tiles: Tiles::new(&source.pruned.selection, &source.tile),
             shared,
             work,
-            fetch: source.fetch_rows().unwrap_or(usize::MAX),
+            fetch: source.fetch.unwrap_or(usize::MAX),
             batch_size,
             buffers: Buffers::default(),
             reservation,
@@ -498,7 +498,7 @@ impl Worker {
             .is_none_or(|alignment| alignment.is_straight(selection));
         let axes = variable.axes.iter().copied();
         let of_all_rows = straight && axes.eq(0..self.source.grid.axes.len());
-        let own = variable_selection(selection, variable);
+        let own = variable.selection(selection);
         let few = !of_all_rows && own.cells() <= KEEP_CELLS;
         let way = Way {
             straight,
@@ -518,7 +518,7 @@ impl Worker {
         straight: bool,
         loaded: &Loaded,
     ) -> Result<Cells> {
-        let own = variable_selection(&loaded.tile.selection, variable);
+        let own = variable.selection(&loaded.tile.selection);
         let alignment = variable.alignment.as_ref().filter(|_| !straight);
         let Some(alignment) = alignment else {
             let slab = self.slab(variable, own).await?;
@@ -573,7 +573,7 @@ impl Worker {
             .variables()
             .into_iter()
             .map(|variable| {
-                let cells = variable_selection(&tile.selection, variable).cells();
+                let cells = variable.selection(&tile.selection).cells();
                 let own = read::memory(&variable.variable.layout, cells);
                 // What is gathered from the own cells, and from where.
                 let gathered = variable.alignment.as_ref().map_or(0, |alignment| {
@@ -610,7 +610,7 @@ impl Worker {
 fn chunks_of<'a>(variables: impl Iterator<Item = &'a VariableColumn>, tile: &Tile) -> usize {
     let chunks: u64 = variables
         .map(|variable| {
-            let selection = variable_selection(&tile.selection, variable);
+            let selection = variable.selection(&tile.selection);
             count_touched_chunks(&variable.variable.layout.grid, &selection)
         })
         .sum();

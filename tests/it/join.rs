@@ -240,7 +240,7 @@ async fn joins_of_joins_and_of_a_table_with_itself() {
             "SELECT * FROM '{a}' l LEFT JOIN (SELECT m.*, r.p AS o FROM '{b}' m LEFT JOIN \"{a}\".p r ON m.y = r.y AND m.x = r.x) n ON l.t = n.t AND l.y = n.y AND l.x = n.x"
         ),
         format!(
-            "SELECT l.y, sum(l.a * coalesce(p.p, 1)) / sum(p.p), count(p.x) FROM '{a}' l JOIN \"{a}\".p p ON l.y = p.y AND l.x = p.x GROUP BY l.y"
+            "SELECT l.y, sum(l.a * p.p) / sum(p.p), count(p.x) FROM '{a}' l JOIN \"{a}\".p p ON l.y = p.y AND l.x = p.x GROUP BY l.y"
         ),
         format!(
             "SELECT r.y, max(b) - max(a), count(*) FROM '{a}' l JOIN '{b}' r USING (t, y, x) GROUP BY r.y HAVING count(*) > 3"

@@ -9,7 +9,6 @@ use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::error::DataFusionError;
-use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::metrics::{Count, MetricBuilder};
 
@@ -18,7 +17,7 @@ use crate::error::Within;
 use crate::query::aggregate::arguments::{Dense, Kind};
 use crate::query::aggregate::interval;
 use crate::query::aggregate::keys::Groups;
-use crate::query::aggregate::node::{Reduce, Reduced, reserve};
+use crate::query::aggregate::node::{Reduce, Reduced};
 use crate::query::engine_error;
 use crate::query::grid::{Grid, VariableColumn};
 use crate::query::lowrank::{self, Bound, footprint};
@@ -116,16 +115,28 @@ impl DensePlan {
         Ok(Ok(plan))
     }
 
-    /// Bytes of the accumulators of one worker, and of the columns that come out.
-    pub(super) fn memory(&self, reduce: &Reduce) -> usize {
-        let groups = match &reduce.groups {
-            Some(groups) => groups.labels.groups(),
-            None => {
-                let most = reduce.keys.at_most(reduce.view.source.pruned());
-                usize::try_from(most).unwrap_or(usize::MAX)
-            }
+    /// Bytes that a worker holds for each group, bytes that it holds in any case, and bytes of the columns that come
+    /// out for each group.
+    pub(super) fn memory(&self, source: &ArraySource) -> Result<(usize, usize, usize)> {
+        let parts = self.parts(source, &Labels::default(), None)?;
+        let weights = |aggregate: &Dense| {
+            usize::from(matches!(
+                aggregate,
+                Dense::Data {
+                    weight: Some(_),
+                    ..
+                }
+            ))
         };
-        groups.saturating_mul(16 + 24 * self.aggregates.len())
+        let weighted: usize = self.aggregates.iter().map(weights).sum();
+        let (mut group, mut fixed) = (8 * weighted, 0usize);
+        for part in &parts {
+            let layout = &part.reduction.plan.layout;
+            group = group.saturating_add(part.reduction.memory());
+            let chunk = usize::try_from(read::memory(layout, 0)).unwrap_or(usize::MAX);
+            fixed = fixed.saturating_add(chunk);
+        }
+        Ok((group, fixed, 16 + 24 * self.aggregates.len()))
     }
 
     /// Chunks that are read, and all chunks of the variables that are.
@@ -213,21 +224,24 @@ impl DensePlan {
             .collect()
     }
 
-    /// Computes the states of all groups.
+    /// Computes the states of all groups; `None` if a weight is missing somewhere: what it weighs is missing too then,
+    /// which stored numbers do not tell.
     pub(super) async fn run(
         &self,
         reduce: &Reduce,
-        groups: &Arc<Groups>,
-        reservation: &MemoryReservation,
-    ) -> Result<Reduced> {
+        groups: &Groups,
+        workers: usize,
+    ) -> Result<Option<Reduced>> {
         let source = &reduce.view.source;
         let (grid, selection) = (source.grid(), &source.pruned().selection);
         let labels = &groups.labels;
-        let weights = self.weights(grid, selection).await?;
+        let Some(weights) = self.weights(grid, selection).await? else {
+            return Ok(None);
+        };
         let parts = Arc::new(self.parts(source, labels, Some(&weights))?);
         let mut states: Vec<Vec<ArrayRef>> = vec![Vec::new(); self.aggregates.len()];
         let mut rows = None;
-        let partials = reduce_parts(reduce, &parts, self.chunks(reduce), reservation).await?;
+        let partials = reduce_parts(reduce, &parts, self.chunks(reduce), workers).await?;
         for (part, partial) in parts.iter().zip(partials) {
             for (function, state) in part.functions.iter().zip(partial.states) {
                 if let Some(slot) = states.get_mut(*function) {
@@ -264,14 +278,18 @@ impl DensePlan {
                 *column = arrow::compute::take(column, &indices, None)?;
             }
         }
-        Ok(Reduced {
+        Ok(Some(Reduced {
             groups: kept,
             states,
-        })
+        }))
     }
 
     /// The weights of each function that has some.
-    async fn weights(&self, grid: &Grid, selection: &Selection) -> Result<Vec<Option<Weights>>> {
+    async fn weights(
+        &self,
+        grid: &Grid,
+        selection: &Selection,
+    ) -> Result<Option<Vec<Option<Weights>>>> {
         let mut buffers = Buffers::default();
         let mut tables = Vec::with_capacity(self.aggregates.len());
         for aggregate in &self.aggregates {
@@ -281,9 +299,8 @@ impl DensePlan {
                 } => {
                     let axes = footprint(grid, expr);
                     let (values, _) = floats(grid, selection, &axes, expr, &mut buffers).await?;
-                    let missing = values.iter().any(Option::is_none);
-                    if missing {
-                        return Err(internal_datafusion_err!("weights with missing values"));
+                    if values.iter().any(Option::is_none) {
+                        return Ok(None);
                     }
                     Some(Weights {
                         axes,
@@ -293,7 +310,7 @@ impl DensePlan {
                 Dense::Data { .. } | Dense::Rows | Dense::Plane { .. } => None,
             });
         }
-        Ok(tables)
+        Ok(Some(tables))
     }
 }
 
@@ -491,26 +508,11 @@ async fn reduce_parts(
     reduce: &Reduce,
     parts: &Arc<Vec<Part>>,
     chunks: (u64, u64),
-    reservation: &MemoryReservation,
+    workers: usize,
 ) -> Result<Vec<Partial>> {
     let queue = Arc::new(Queue::new(parts));
-    let each: usize = parts
-        .iter()
-        .map(|part| {
-            let layout = &part.reduction.plan.layout;
-            let chunk = usize::try_from(read::memory(layout, 0)).unwrap_or(usize::MAX);
-            part.reduction.memory().saturating_add(chunk)
-        })
-        .fold(0, usize::saturating_add);
     let wanted = usize::try_from(queue.batches).unwrap_or(usize::MAX);
-    let mut workers = reduce.workers.min(wanted).max(1);
-    while workers > 1
-        && (each.saturating_mul(workers) > reduce.most
-            || reserve(reservation, each.saturating_mul(workers)).is_err())
-    {
-        workers -= 1;
-    }
-    reserve(reservation, each.saturating_mul(workers))?;
+    let workers = workers.min(wanted).max(1);
     let metrics = Metrics::new(&reduce.view.source, chunks);
     let work = |_: usize| {
         let (parts, queue) = (Arc::clone(parts), Arc::clone(&queue));

@@ -90,7 +90,7 @@ impl GroupedPlan {
     pub(super) async fn run(
         &self,
         reduce: &Reduce,
-        groups: &Arc<Groups>,
+        groups: &Groups,
         context: &Arc<TaskContext>,
         reservation: &MemoryReservation,
     ) -> Result<Reduced> {

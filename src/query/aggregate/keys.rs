@@ -13,6 +13,7 @@ use datafusion::physical_plan::aggregates::group_values::new_group_values;
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use futures::FutureExt;
 
+use crate::array::hyperslab::Selection;
 use crate::query::grid::Grid;
 use crate::query::lowrank::{self, footprint};
 use crate::query::prune::Pruned;
@@ -179,7 +180,7 @@ impl Part {
             .filter_map(|mask| pruned.planes.get(*mask))
         {
             let mask: ArrayRef = Arc::new(plane.cut(&place));
-            let part = crate::array::hyperslab::Selection {
+            let part = Selection {
                 dims: self
                     .axes
                     .iter()
@@ -273,6 +274,56 @@ impl Groups {
                 Ok(take(values, &labels, None)?)
             })
             .collect()
+    }
+
+    /// Cuts the groups, and the cells that belong to them, into at least `parts` parts along the dimension whose keys
+    /// have the most values; `None` if no dimension has so many.
+    pub(super) fn split(
+        &self,
+        selection: &Selection,
+        parts: usize,
+    ) -> Result<Option<Vec<(Self, Selection)>>> {
+        let widest = self
+            .labels
+            .components
+            .iter()
+            .enumerate()
+            .filter(|(_, component)| component.axes.len() == 1)
+            .max_by_key(|(_, component)| component.groups);
+        let Some((at, component)) = widest.filter(|(_, component)| component.groups >= parts)
+        else {
+            return Ok(None);
+        };
+        let step = component.groups.div_ceil(parts.max(1)).max(1);
+        let mut pieces = Vec::with_capacity(parts);
+        for first in (0..component.groups).step_by(step) {
+            let groups = step.min(component.groups - first);
+            let inside = |label: &u32| {
+                let label = *label as usize;
+                (first..first + groups).contains(&label)
+            };
+            let mask: Vec<bool> = component.labels.iter().map(inside).collect();
+            let mut piece = self.clone();
+            let mut cells = selection.clone();
+            for axis in &component.axes {
+                if let Some(dim) = cells.dims.get_mut(*axis) {
+                    *dim = dim.filter(&mask);
+                }
+            }
+            let base = u32::try_from(first).unwrap_or(NONE);
+            if let Some(part) = piece.labels.components.get_mut(at) {
+                let kept = component.labels.iter().filter(|label| inside(label));
+                part.labels = kept.map(|label| label - base).collect();
+                part.groups = groups;
+            }
+            for (of, values) in &mut piece.values {
+                if *of == at {
+                    *values = values.slice(first, groups);
+                }
+            }
+            pieces.push((piece, cells));
+        }
+        Ok(Some(pieces))
     }
 
     /// Number of groups of each key's component, for EXPLAIN.

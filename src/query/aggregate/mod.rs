@@ -147,16 +147,9 @@ fn plan(
     let mut why_not_dense = None;
     if options.reduce_dense {
         match DensePlan::new(&reduce, filters)? {
-            Ok(dense) if dense.memory(&reduce) <= options.reduce_max_bytes => {
+            Ok(dense) => {
                 reduce.tier = node::Tier::Dense(dense);
                 return ArrayReduceExec::new(reduce, aggregate.schema(), None).map(Ok);
-            }
-            Ok(dense) => {
-                return Ok(Err(format!(
-                    "groups would take {} of {} bytes (hyperslab.reduce_max_bytes)",
-                    dense.memory(&reduce),
-                    options.reduce_max_bytes
-                )));
             }
             Err(reason) => why_not_dense = Some(reason),
         }

@@ -8,7 +8,8 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, Statistics, internal_err};
+use datafusion::common::{Result, Statistics, internal_err, resources_err};
+use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
@@ -26,6 +27,7 @@ use datafusion::physical_plan::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
+use crate::array::hyperslab::Selection;
 use crate::query::aggregate::dense::DensePlan;
 use crate::query::aggregate::grouped::GroupedPlan;
 use crate::query::aggregate::keys::{Groups, Keys};
@@ -99,35 +101,78 @@ impl ArrayReduceExec {
         finished
     }
 
-    async fn run(self, context: Arc<TaskContext>) -> Result<RecordBatch> {
-        let metrics = BaselineMetrics::new(self.reduce.view.source.execution_metrics(), 0);
-        let timer = metrics.elapsed_compute().timer();
-        let mut reduce = self.reduce.clone();
-        let groups = match &reduce.groups {
+    /// The groups, part by part as memory allows.
+    async fn parts(self, context: Arc<TaskContext>) -> Result<Parts> {
+        let mut buffers = Buffers::default();
+        let source = &self.reduce.view.source;
+        let groups = match &self.reduce.groups {
             Some(groups) => groups.clone(),
             None => {
-                let mut buffers = Buffers::default();
-                let source = &reduce.view.source;
                 let (grid, pruned) = (source.grid(), source.pruned());
-                reduce.keys.resolve(grid, pruned, &mut buffers).await?
+                self.reduce.keys.resolve(grid, pruned, &mut buffers).await?
             }
         };
-        let groups = Arc::new(groups);
-        reduce.groups = Some(groups.as_ref().clone());
         let reservation = MemoryConsumer::new("ArrayReduce").register(context.memory_pool());
-        let reduced = match &self.reduce.tier {
-            Tier::Dense(dense) => dense.run(&reduce, &groups, &reservation).await?,
-            Tier::Grouped(grouped) => {
-                grouped
-                    .run(&reduce, &groups, &context, &reservation)
-                    .await?
+        let selection = source.pruned().selection.clone();
+        let mut workers = self.reduce.workers;
+        let mut pieces = vec![(groups, selection)];
+        if let Tier::Dense(dense) = &self.reduce.tier {
+            let (each, fixed, out) = dense.memory(source)?;
+            let (whole, all) = pieces.remove(0);
+            let count = whole.labels.groups();
+            // Bytes for the groups, and all that is held.
+            let wanted = |parts: usize, workers: usize| {
+                let groups = count.div_ceil(parts);
+                let accumulators = groups.saturating_mul(each).saturating_mul(workers);
+                let chunks = fixed.saturating_mul(workers);
+                let columns = groups.saturating_mul(out);
+                let groups = accumulators.saturating_add(columns);
+                (groups, groups.saturating_add(chunks))
+            };
+            let mut parts = 1;
+            loop {
+                let (of_groups, bytes) = wanted(parts, workers);
+                let allowed = of_groups <= self.reduce.most || count == 1;
+                let granted = allowed.then(|| reservation.try_resize(bytes));
+                if let Some(Ok(())) = granted {
+                    pieces = match parts {
+                        1 => vec![(whole, all)],
+                        parts => whole.split(&all, parts)?.unwrap_or(vec![(whole, all)]),
+                    };
+                    break;
+                }
+                // Fewer workers first: parts may have to read the same chunks again.
+                if workers > 1 {
+                    workers -= 1;
+                } else if parts < count && whole.split(&all, parts * 2)?.is_some() {
+                    parts *= 2;
+                } else if let Some(Err(error)) = granted {
+                    return Err(error);
+                } else {
+                    return resources_err!(
+                        "{count} groups need {of_groups} bytes even in {parts} parts, hyperslab.reduce_max_bytes allows {}",
+                        self.reduce.most
+                    );
+                }
             }
-            Tier::Unknown => return internal_err!("a reduction without a tier"),
-        };
-        let batch = self.emit(&groups, reduced)?;
-        timer.done();
-        metrics.record_output(batch.num_rows());
-        Ok(batch)
+        }
+        pieces.reverse();
+        Ok(Parts {
+            exec: self,
+            context,
+            reservation,
+            workers,
+            pieces,
+        })
+    }
+
+    /// How the functions are computed from rows.
+    fn grouped(&self) -> Result<GroupedPlan> {
+        if let Tier::Grouped(grouped) = &self.reduce.tier {
+            return Ok(grouped.clone());
+        }
+        let unfiltered = vec![None; self.reduce.functions.len()];
+        GroupedPlan::new(&self.reduce, &unfiltered)?.or_else(|reason| internal_err!("{reason}"))
     }
 
     fn emit(&self, groups: &Groups, reduced: Reduced) -> Result<RecordBatch> {
@@ -148,6 +193,45 @@ impl ArrayReduceExec {
         Ok(RecordBatch::try_new_with_options(
             schema, columns, &options,
         )?)
+    }
+}
+
+/// What is left of a reduction that runs.
+struct Parts {
+    exec: ArrayReduceExec,
+    context: Arc<TaskContext>,
+    reservation: MemoryReservation,
+    workers: usize,
+    /// Groups and the cells that belong to them, the next ones last.
+    pieces: Vec<(Groups, Selection)>,
+}
+
+impl Parts {
+    async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        let Some((groups, selection)) = self.pieces.pop() else {
+            return Ok(None);
+        };
+        let mut reduce = self.exec.reduce.clone();
+        reduce.view.source = reduce.view.source.within(selection)?;
+        let metrics = BaselineMetrics::new(reduce.view.source.execution_metrics(), 0);
+        let timer = metrics.elapsed_compute().timer();
+        let dense = match &reduce.tier {
+            Tier::Dense(dense) => dense.run(&reduce, &groups, self.workers).await?,
+            Tier::Grouped(_) | Tier::Unknown => None,
+        };
+        let reduced = match dense {
+            Some(reduced) => reduced,
+            None => {
+                let grouped = self.exec.grouped()?;
+                grouped
+                    .run(&reduce, &groups, &self.context, &self.reservation)
+                    .await?
+            }
+        };
+        let batch = self.exec.emit(&groups, reduced)?;
+        timer.done();
+        metrics.record_output(batch.num_rows());
+        Ok(Some(batch))
     }
 }
 
@@ -275,8 +359,14 @@ impl ExecutionPlan for ArrayReduceExec {
 
     fn execute(&self, _: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let size = context.session_config().batch_size().max(1);
-        let run = self.clone().run(context);
-        let batches = stream::once(run)
+        let batches = stream::once(self.clone().parts(context))
+            .map_ok(|parts| {
+                stream::try_unfold(parts, |mut parts| async move {
+                    let batch = parts.next().await?;
+                    Ok::<_, DataFusionError>(batch.map(|batch| (batch, parts)))
+                })
+            })
+            .try_flatten()
             .map_ok(move |batch| {
                 let slices = (0..batch.num_rows())
                     .step_by(size)
