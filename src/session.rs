@@ -229,7 +229,7 @@ fn install_rules(context: &SessionContext) -> Result<()> {
     restore(state, of(&before), of, SessionState::register_udwf)
 }
 
-/// How a function gets its names in a session; the one that had one of them before.
+/// What gives a state a function, and gives the one back that it replaces.
 type Register<F> = fn(&mut SessionState, Arc<F>) -> Result<Option<Arc<F>>>;
 
 /// Functions may claim the same name as an alias, and building a state anew settles that by chance: gives every name

@@ -117,6 +117,45 @@ def ocean():
     return Data(variables, {"Conventions": "CF-1.11", "title": "a made-up ocean, monthly"})
 
 
+def months(data):
+    """The month of each day."""
+    dates = cftime.num2date(data.variables["time"].data, UNITS, CALENDAR)
+    return dates, np.array([date.month for date in dates])
+
+
+def model(data):
+    """A summer as a model has it: too warm over land, latitudes from north to south, chunks of its own."""
+    dates, month = months(data)
+    days = np.flatnonzero([d.year == 2003 and 6 <= d.month <= 8 for d in dates])
+    v = {name: var.data for name, var in data.variables.items()}
+    lat, lon = v["lat"][::-1], v["lon"]
+    phi, lam = np.meshgrid(np.radians(lat), np.radians(lon), indexing="ij")
+    bias = 2 * np.tanh(3 * np.sin(phi) + 2 * np.cos(2 * lam + 1)) + np.random.default_rng(7).normal(0, 1, (len(days), *phi.shape))
+    tas = (np.round((v["tas"][days][:, ::-1] + bias) * 4) / 4).astype("f4")
+    time = data.variables["time"]
+    variables = {
+        "time": Var(("time",), v["time"][days], time.attrs, chunks=(len(days),)),
+        "lat": Var(("lat",), lat, LAT),
+        "lon": Var(("lon",), lon, LON),
+        "tas": Var(("time", "lat", "lon"), tas, data.variables["tas"].attrs, chunks=(31, 8, 24)),
+    }
+    return Data(variables, {"Conventions": "CF-1.11", "title": "a made-up model, daily"})
+
+
+def climatology(data):
+    """The mean of each month."""
+    _, month = months(data)
+    tas = decode(data.variables["tas"])
+    mean = np.stack([np.nanmean(tas[month == m], axis=0) for m in range(1, 13)]).astype("f4")
+    variables = {
+        "month": Var(("month",), np.arange(1, 13, dtype="i4"), {"long_name": "month of the year"}),
+        "lat": data.variables["lat"],
+        "lon": data.variables["lon"],
+        "tas": Var(("month", "lat", "lon"), mean, data.variables["tas"].attrs),
+    }
+    return Data(variables, {"Conventions": "CF-1.11", "title": "a made-up climate, means of months"})
+
+
 def about_cube(data):
     """The statements about the cube."""
     v = {name: decode(var) for name, var in data.variables.items()}
@@ -178,6 +217,8 @@ if __name__ == "__main__":
     # Few, larger chunks where each is a file.
     zarr3(str(HERE / "tas.zarr"), cube(73))
     blosc2_directory(str(HERE / "tas.b2d"), cube(73))
+    netcdf4(str(HERE / "model.nc"), model(days))
+    netcdf4(str(HERE / "climatology.nc"), climatology(days))
     sea = ocean()
     netcdf4(str(HERE / "ocean.nc"), sea)
     zarr3(str(HERE / "ocean.zarr"), sea)

@@ -43,6 +43,18 @@ impl IndexSet {
         set
     }
 
+    /// The indices of a sequence that never decreases; one that repeats counts once.
+    #[must_use]
+    pub fn from_sorted(indices: impl IntoIterator<Item = u64>) -> Self {
+        let mut set = Self::default();
+        for index in indices {
+            if set.last().is_none_or(|last| last < index) {
+                set.push(index);
+            }
+        }
+        set
+    }
+
     /// Every `step`-th index from `start` up to, not including, `stop`.
     #[must_use]
     pub fn strided(start: u64, stop: u64, step: u64) -> Self {

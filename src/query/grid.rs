@@ -13,6 +13,7 @@ use crate::array::hyperslab::{IndexSet, Selection};
 use crate::array::{Attributes, Variable};
 use crate::cf::decode::Decoding;
 use crate::error::{Error, Result, Within};
+use crate::query::align::Alignment;
 use crate::read::batch::select;
 use crate::read::{self, Buffers};
 use crate::store::Store;
@@ -25,7 +26,7 @@ const MAX_AXIS: u64 = 1 << 22;
 pub struct Grid {
     /// What messages and plans call it.
     pub name: String,
-    /// Where its chunks are read from.
+    /// Where its coordinate vectors were read from; a joined variable has a store of its own.
     pub store: Store,
     /// The dimensions, slowest first.
     pub axes: Vec<Axis>,
@@ -90,8 +91,50 @@ pub struct VariableColumn {
     pub variable: Arc<Variable>,
     /// How its stored values become values of the column.
     pub decoding: Arc<Decoding>,
-    /// Which dimension of the grid each of its own dimensions is.
+    /// Where its chunks are read from.
+    pub store: Store,
+    /// Which dimension of the grid each of its own dimensions is; with an alignment, those that it depends on.
     pub axes: Vec<usize>,
+    /// How its own indices follow from those of the grid, where they are not the same.
+    pub alignment: Option<Arc<Alignment>>,
+}
+
+impl VariableColumn {
+    /// The part of a selection of the grid that the variable has: in its own dimensions.
+    #[must_use]
+    pub fn selection(&self, of: &Selection) -> Selection {
+        if let Some(alignment) = &self.alignment {
+            return alignment.own(of);
+        }
+        Selection {
+            dims: self
+                .axes
+                .iter()
+                .map(|axis| of.dims.get(*axis).cloned().unwrap_or_default())
+                .collect(),
+        }
+    }
+
+    /// Whether its cells are those of a grid of `rank` dimensions, index by index.
+    #[must_use]
+    pub fn is_whole(&self, rank: usize) -> bool {
+        self.alignment.is_none() && self.axes.iter().copied().eq(0..rank)
+    }
+
+    /// For the dimensions of the grid along which its chunks lie one after another: how far one reaches.
+    #[must_use]
+    pub fn extents(&self) -> Vec<(usize, u64)> {
+        let chunk = self.variable.layout.grid.chunk_shape();
+        match &self.alignment {
+            Some(alignment) => alignment.extents(chunk),
+            None => self
+                .axes
+                .iter()
+                .copied()
+                .zip(chunk.iter().copied())
+                .collect(),
+        }
+    }
 }
 
 /// What a grid is made of.
@@ -147,7 +190,9 @@ impl Grid {
                     columns.push(Column::Variable(VariableColumn {
                         variable: Arc::clone(&coordinate.variable),
                         decoding: Arc::clone(&coordinate.decoding),
+                        store: store.clone(),
                         axes: vec![axis],
+                        alignment: None,
                     }));
                 }
                 None => {
@@ -180,7 +225,9 @@ impl Grid {
             columns.push(Column::Variable(VariableColumn {
                 variable: Arc::clone(&variable.variable),
                 decoding: Arc::clone(&variable.decoding),
+                store: store.clone(),
                 axes,
+                alignment: None,
             }));
         }
         if parts.index_columns {
@@ -221,22 +268,22 @@ impl Grid {
     pub fn footprint(&self, column: usize) -> Vec<usize> {
         match self.columns.get(column) {
             Some(Column::Coordinate { axis } | Column::Index { axis }) => vec![*axis],
-            Some(Column::Variable(variable)) => {
-                let mut axes = variable.axes.clone();
+            Some(Column::Variable(VariableColumn { axes, .. }) | Column::Derived { axes, .. }) => {
+                let mut axes = axes.clone();
                 axes.sort_unstable();
                 axes.dedup();
                 axes
             }
-            Some(Column::Derived { axes, .. }) => axes.clone(),
             None => Vec::new(),
         }
     }
 
-    /// The coordinate vector behind a column, if it is one; `None` for an index, which needs none.
+    /// The vector in memory behind a column of one dimension; `None` for an index, which needs none.
     #[must_use]
     pub fn vector(&self, column: usize) -> Option<&ArrayRef> {
         match self.columns.get(column)? {
             Column::Coordinate { axis } => self.axes.get(*axis)?.values.as_ref(),
+            Column::Derived { axes, values } if axes.len() == 1 => Some(values),
             Column::Index { .. } | Column::Variable(_) | Column::Derived { .. } => None,
         }
     }
@@ -364,7 +411,7 @@ fn metadata(attributes: &Attributes) -> HashMap<String, String> {
 }
 
 /// Names in order, the second and later uses of one with `_2`, `_3` … put behind.
-fn unique_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+pub(super) fn unique_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut unique: Vec<String> = Vec::new();
     for name in names {
         let mut candidate = name.to_owned();

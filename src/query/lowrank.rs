@@ -150,11 +150,16 @@ pub async fn evaluate(
     for column in columns {
         sources.push(match grid.variable(column) {
             Some(variable) => {
-                let part = part(selection, &variable.axes)?;
-                let values = read::read(&grid.store, &variable.variable, part, buffers)
+                let own = variable.selection(selection);
+                let store = &variable.store;
+                let values = read::read(store, &variable.variable, own.clone(), buffers)
                     .await
                     .and_then(|slab| variable.decoding.apply(slab))
-                    .map_err(|error| engine_error(error.within(grid.store.location())))?;
+                    .map_err(|error| engine_error(error.within(store.location())))?;
+                let values = match &variable.alignment {
+                    Some(alignment) => alignment.gather(&own, &values, selection)?,
+                    None => values,
+                };
                 Source::Cells(variable.axes.clone(), values)
             }
             None => vector(grid, selection, column)?,

@@ -1,7 +1,9 @@
-//! DataFusion's side of one table: which rows and columns, and the scan that reads no more than them.
+//! DataFusion's side of tables: which rows and columns, and the scan that reads no more than them.
 
 pub mod aggregate;
+pub mod align;
 pub mod grid;
+pub mod join;
 pub mod lowrank;
 pub mod prune;
 pub mod scan;
@@ -20,6 +22,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 
 use crate::error::Error;
 use crate::query::aggregate::ArrayReduce;
+use crate::query::join::GridJoin;
 
 extensions_options! {
     /// The values of the settings.
@@ -36,6 +39,8 @@ extensions_options! {
         pub push_planes: bool, default = true
         /// Filters that other operators learn while they run skip chunks.
         pub push_dynamic: bool, default = true
+        /// Joins of arrays on their dimensions become one scan.
+        pub push_joins: bool, default = true
         /// Row counts and the extremes of dimensions are answered from the grid.
         pub use_statistics: bool, default = true
         /// Bytes of decoded data that a partition aims to hold at once, if chunks are not larger.
@@ -100,7 +105,7 @@ impl ExtensionOptions for HyperslabOptions {
 /// they were meant. Rules that are there already stay as they are.
 #[must_use]
 pub fn rules(mut rules: Vec<Rule>) -> Vec<Rule> {
-    let ours: [Rule; 1] = [Arc::new(ArrayReduce)];
+    let ours: [Rule; 2] = [Arc::new(GridJoin), Arc::new(ArrayReduce)];
     for rule in ours {
         if rules.iter().all(|other| other.name() != rule.name())
             && let Some(at) = rules

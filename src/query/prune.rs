@@ -24,7 +24,7 @@ use crate::query::lowrank::{self, Bound, columns_of, coordinate, footprint};
 use crate::read::Buffers;
 
 /// Most cells on which a predicate is evaluated before the scan; above it, it filters decoded blocks.
-const MAX_PLANE: u64 = 1 << 24;
+pub(super) const MAX_PLANE: u64 = 1 << 24;
 
 /// What is left to read of a grid once the predicates have been looked at.
 #[derive(Clone, Debug)]
@@ -201,7 +201,7 @@ impl Pruned {
     }
 
     /// Narrows the selection to the cells of a mask over `axes`.
-    fn apply_mask(&mut self, axes: Vec<usize>, mask: &BooleanBuffer) {
+    pub(super) fn apply_mask(&mut self, axes: Vec<usize>, mask: &BooleanBuffer) {
         let counts: Vec<usize> = axes
             .iter()
             .filter_map(|axis| self.selection.dims.get(*axis))
@@ -256,7 +256,7 @@ impl Pruned {
     }
 
     /// After everything is taken in: an empty mask empties the selection, a full one is dropped.
-    fn restrict_planes(&mut self) {
+    pub(super) fn restrict_planes(&mut self) {
         if self
             .planes
             .iter()

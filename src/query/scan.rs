@@ -57,11 +57,11 @@ pub struct ArraySource {
     /// Most rows of the whole scan.
     pub(super) limit: Option<usize>,
     /// Most rows of each partition.
-    fetch: Option<usize>,
+    pub(super) fetch: Option<usize>,
     partitions: usize,
-    target_partitions: usize,
-    /// Why an aggregate over the scan is computed from its rows.
-    note: Option<String>,
+    pub(super) target_partitions: usize,
+    /// Why a join or an aggregate over the scan is computed from its rows.
+    notes: Vec<String>,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -135,7 +135,7 @@ impl ArraySource {
             fetch: None,
             partitions: 1,
             target_partitions,
-            note: None,
+            notes: Vec::new(),
             metrics: ExecutionPlanMetricsSet::new(),
         }
         .planned()
@@ -148,6 +148,12 @@ impl ArraySource {
     pub fn with_limit(mut self, limit: Option<usize>) -> Result<Self> {
         self.limit = limit;
         self.planned()
+    }
+
+    /// The same scan whose output has other names and less certain fields, one for each column.
+    pub(super) fn with_schema(mut self, schema: SchemaRef) -> Self {
+        self.schema = schema;
+        self
     }
 
     /// The grid that is scanned.
@@ -173,10 +179,10 @@ impl ArraySource {
         self.limit.is_some() || self.fetch.is_some()
     }
 
-    /// The same scan, with a remark in EXPLAIN: why an aggregate over it is computed from its rows.
+    /// The same scan, with a remark in EXPLAIN: why a join or an aggregate over it is computed from its rows.
     #[must_use]
-    pub(super) fn with_note(mut self, note: &str) -> Self {
-        self.note = Some(note.to_owned());
+    pub(super) fn with_note(mut self, note: String) -> Self {
+        self.notes.push(note);
         self
     }
 
@@ -314,7 +320,7 @@ impl ArraySource {
     pub fn chunks(&self) -> (u64, u64) {
         let (mut touched, mut all) = (0, 0);
         for variable in self.variables() {
-            let selection = variable_selection(&self.pruned.selection, variable);
+            let selection = variable.selection(&self.pruned.selection);
             touched += count_touched_chunks(&variable.variable.layout.grid, &selection);
             all += variable.variable.layout.grid.len();
         }
@@ -451,23 +457,8 @@ impl ArraySource {
         ))))
     }
 
-    pub(super) fn fetch_rows(&self) -> Option<usize> {
-        self.fetch
-    }
-
     pub(super) fn execution_metrics(&self) -> &ExecutionPlanMetricsSet {
         &self.metrics
-    }
-}
-
-/// The part of a selection of the grid that a variable has.
-pub(super) fn variable_selection(selection: &Selection, variable: &VariableColumn) -> Selection {
-    Selection {
-        dims: variable
-            .axes
-            .iter()
-            .map(|axis| selection.dims.get(*axis).cloned().unwrap_or_default())
-            .collect(),
     }
 }
 
@@ -532,8 +523,8 @@ impl DataSource for ArraySource {
             let terms: Vec<String> = order.iter().map(ToString::to_string).collect();
             write!(f, ", order=[{}]", terms.join(", "))?;
         }
-        if let Some(note) = &self.note {
-            write!(f, ", not reduced: {note}")?;
+        for note in &self.notes {
+            write!(f, ", {note}")?;
         }
         Ok(())
     }
@@ -694,7 +685,7 @@ impl ArraySource {
     }
 }
 
-fn contains_subquery(filter: &Arc<dyn PhysicalExpr>) -> bool {
+pub(super) fn contains_subquery(filter: &Arc<dyn PhysicalExpr>) -> bool {
     filter
         .exists(|node| Ok(node.downcast_ref::<ScalarSubqueryExpr>().is_some()))
         .unwrap_or(true)

@@ -16,12 +16,13 @@ use datafusion::physical_plan::metrics::{
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
+use crate::array::hyperslab::{IndexSet, Selection};
 use crate::array::slab::{Slab, SlabData};
 use crate::error::Error;
 use crate::query::engine_error;
 use crate::query::grid::{Column, VariableColumn};
 use crate::query::prune::excludes;
-use crate::query::scan::{ArraySource, Shared, Work, variable_selection};
+use crate::query::scan::{ArraySource, Shared, Work};
 use crate::query::tile::{Tile, Tiles};
 use crate::read::batch::{DimensionColumn, Rows, slice};
 use crate::read::{self, Buffers, Counters, ReadPlan, count_touched_chunks};
@@ -112,6 +113,10 @@ pub(super) struct Worker {
     /// Per column of the grid, a decoded variable of lower rank that is read once.
     kept: Vec<Option<ArrayRef>>,
     kept_bytes: usize,
+    /// Per column of the grid, how its variable is read.
+    ways: Vec<Option<Way>>,
+    /// Per column of the grid, the own cells of an aligned variable that the last tile needed, and their values.
+    last: Vec<Option<(Selection, ArrayRef)>>,
     current: Option<Loaded>,
     /// Gathers the rows of batches that would be too small.
     coalescer: BatchCoalescer,
@@ -127,6 +132,15 @@ pub(super) struct Loaded {
     pub(super) masks: Option<Vec<BooleanArray>>,
     /// Per column of the grid, its cells.
     cells: Vec<Option<Cells>>,
+}
+
+/// How a variable is read.
+#[derive(Clone, Debug)]
+struct Way {
+    /// Whether its cells come in the order of its dimensions in the grid, each once.
+    straight: bool,
+    /// Its own cells that the scan needs, if they are few enough to be read once.
+    kept: Option<Selection>,
 }
 
 /// The cells of a variable within a tile.
@@ -153,13 +167,15 @@ impl Worker {
             tiles: Tiles::new(&source.pruned.selection, &source.tile),
             shared,
             work,
-            fetch: source.fetch_rows().unwrap_or(usize::MAX),
+            fetch: source.fetch.unwrap_or(usize::MAX),
             batch_size,
             buffers: Buffers::default(),
             reservation,
             dimensions: (0..columns).map(|_| DimensionColumn::default()).collect(),
             kept: (0..columns).map(|_| None).collect(),
             kept_bytes: 0,
+            ways: vec![None; columns],
+            last: vec![None; columns],
             current: None,
             coalescer: BatchCoalescer::new(Arc::clone(&source.schema), batch_size),
             metrics: Metrics::new(&source, partition),
@@ -394,12 +410,15 @@ impl Worker {
                     let timer = self.metrics.decode_time.timer();
                     let values = variable.decoding.apply(slice(slab, range));
                     timer.done();
-                    values.map_err(|error| self.place(error))
+                    values.map_err(|error| engine_error(error.within(variable.store.location())))
                 }
                 Cells::Lower(values) => Ok(loaded.rows.broadcast(&variable.axes, values, range)?),
             },
             (Some(Column::Derived { axes, .. }), Some(Some(Cells::Lower(values)))) => {
-                Ok(loaded.rows.broadcast(axes, values, range)?)
+                Ok(match axes.as_slice() {
+                    [axis] => loaded.rows.dimension(*axis, values, range)?,
+                    axes => loaded.rows.broadcast(axes, values, range)?,
+                })
             }
             (Some(Column::Coordinate { axis } | Column::Index { axis }), _) => {
                 let (Some(set), Some(pattern)) = (
@@ -418,10 +437,10 @@ impl Worker {
     /// Reads the variables among `columns` that the tile does not have yet.
     async fn read(&mut self, loaded: &mut Loaded, columns: &[usize]) -> Result<()> {
         for column in columns {
-            let grid = Arc::clone(&self.source.grid);
             if loaded.cells.get(*column).is_some_and(Option::is_some) {
                 continue;
             }
+            let grid = Arc::clone(&self.source.grid);
             let cells = match grid.columns.get(*column) {
                 Some(Column::Variable(variable)) => self.cells(variable, *column, loaded).await?,
                 Some(Column::Derived { axes, values }) => {
@@ -443,25 +462,14 @@ impl Worker {
         column: usize,
         loaded: &Loaded,
     ) -> Result<Cells> {
-        let of_all_rows = variable
-            .axes
-            .iter()
-            .copied()
-            .eq(0..self.source.grid.axes.len());
-        if of_all_rows {
-            let slab = self.slab(variable, &loaded.tile.selection).await?;
-            return Ok(Cells::Rows(slab));
-        }
-        let whole = variable_selection(&self.source.pruned.selection, variable);
-        if whole.cells() > KEEP_CELLS {
-            let slab = self.slab(variable, &loaded.tile.selection).await?;
-            return Ok(Cells::Lower(self.decoded(variable, slab)?));
-        }
+        let way = self.way(variable, column);
+        let Some(whole) = way.kept else {
+            return self.of_tile(variable, column, way.straight, loaded).await;
+        };
         let kept = match self.kept.get(column).cloned().flatten() {
             Some(kept) => kept,
             None => {
-                let all = self.source.pruned.selection.clone();
-                let slab = self.slab(variable, &all).await?;
+                let slab = self.slab(variable, whole.clone()).await?;
                 let values = self.decoded(variable, slab)?;
                 self.kept_bytes += values.get_array_memory_size();
                 if let Some(slot) = self.kept.get_mut(column) {
@@ -470,13 +478,13 @@ impl Worker {
                 values
             }
         };
+        if let Some(alignment) = variable.alignment.as_ref().filter(|_| !way.straight) {
+            let values = alignment.gather(&whole, &kept, &loaded.tile.selection)?;
+            return Ok(Cells::Lower(values));
+        }
         // The tile's part of it: a box among the selected indices.
         let place = |axis: &usize| loaded.tile.place.get(*axis).cloned().unwrap_or(0..1);
-        let counts: Vec<u64> = whole
-            .dims
-            .iter()
-            .map(crate::array::hyperslab::IndexSet::count)
-            .collect();
+        let counts: Vec<u64> = whole.dims.iter().map(IndexSet::count).collect();
         let is_all = variable
             .axes
             .iter()
@@ -497,31 +505,84 @@ impl Worker {
         Ok(Cells::Lower(arrow::compute::take(&kept, &positions, None)?))
     }
 
-    async fn slab(
+    /// How a variable is read; found out once, because it takes a step a selected index.
+    fn way(&mut self, variable: &VariableColumn, column: usize) -> Way {
+        if let Some(way) = self.ways.get(column).cloned().flatten() {
+            return way;
+        }
+        let selection = &self.source.pruned.selection;
+        let straight = variable
+            .alignment
+            .as_ref()
+            .is_none_or(|alignment| alignment.is_straight(selection));
+        let axes = variable.axes.iter().copied();
+        let of_all_rows = straight && axes.eq(0..self.source.grid.axes.len());
+        let own = variable.selection(selection);
+        let few = !of_all_rows && own.cells() <= KEEP_CELLS;
+        let way = Way {
+            straight,
+            kept: few.then_some(own),
+        };
+        if let Some(slot) = self.ways.get_mut(column) {
+            *slot = Some(way.clone());
+        }
+        way
+    }
+
+    /// The cells of a variable that is read tile by tile.
+    async fn of_tile(
         &mut self,
         variable: &VariableColumn,
-        selection: &crate::array::hyperslab::Selection,
-    ) -> Result<Slab> {
-        let selection = variable_selection(selection, variable);
-        let store = self.source.grid.store.clone();
+        column: usize,
+        straight: bool,
+        loaded: &Loaded,
+    ) -> Result<Cells> {
+        let own = variable.selection(&loaded.tile.selection);
+        let alignment = variable.alignment.as_ref().filter(|_| !straight);
+        let Some(alignment) = alignment else {
+            let slab = self.slab(variable, own).await?;
+            let axes = variable.axes.iter().copied();
+            return Ok(if axes.eq(0..self.source.grid.axes.len()) {
+                Cells::Rows(slab)
+            } else {
+                Cells::Lower(self.decoded(variable, slab)?)
+            });
+        };
+        // The days of a month need the same cells of a climatology.
+        let values = match self.last.get(column) {
+            Some(Some((last, values))) if *last == own => Arc::clone(values),
+            _ => {
+                let slab = self.slab(variable, own.clone()).await?;
+                let values = self.decoded(variable, slab)?;
+                if let Some(slot) = self.last.get_mut(column) {
+                    *slot = Some((own.clone(), Arc::clone(&values)));
+                }
+                values
+            }
+        };
+        let values = alignment.gather(&own, &values, &loaded.tile.selection)?;
+        Ok(Cells::Lower(values))
+    }
+
+    async fn slab(&mut self, variable: &VariableColumn, selection: Selection) -> Result<Slab> {
+        let store = variable.store.clone();
+        let place = |error: Error| engine_error(error.within(variable.store.location()));
         let plan = ReadPlan::new(&variable.variable, selection)
             .await
-            .map_err(|error| self.place(error))?;
-        let fetched = read::fetch(&store, &plan)
-            .await
-            .map_err(|error| self.place(error))?;
+            .map_err(place)?;
+        let fetched = read::fetch(&store, &plan).await.map_err(place)?;
         let timer = self.metrics.decode_time.timer();
         let slab = read::decode(&store, &plan, &fetched, &mut self.buffers);
         timer.done();
         self.metrics.add(std::mem::take(&mut self.buffers.counters));
-        slab.map_err(|error| self.place(error))
+        slab.map_err(place)
     }
 
-    fn decoded(&mut self, variable: &VariableColumn, slab: Slab) -> Result<ArrayRef> {
+    fn decoded(&self, variable: &VariableColumn, slab: Slab) -> Result<ArrayRef> {
         variable
             .decoding
             .apply(slab)
-            .map_err(|error| self.place(error))
+            .map_err(|error| engine_error(error.within(variable.store.location())))
     }
 
     /// Reserves the memory of a tile: a slab of each variable, and the largest chunk before and after decoding.
@@ -531,8 +592,15 @@ impl Worker {
             .variables()
             .into_iter()
             .map(|variable| {
-                let cells = variable_selection(&tile.selection, variable).cells();
-                read::memory(&variable.variable.layout, cells)
+                let cells = variable.selection(&tile.selection).cells();
+                let own = read::memory(&variable.variable.layout, cells);
+                // What is gathered from the own cells, and from where.
+                let gathered = variable.alignment.as_ref().map_or(0, |alignment| {
+                    let sets = alignment.axes().iter();
+                    let sets = sets.filter_map(|axis| tile.selection.dims.get(*axis));
+                    sets.fold(16u64, |bytes, set| bytes.saturating_mul(set.count()))
+                });
+                own.saturating_add(gathered)
             })
             .fold(self.kept_bytes as u64, u64::saturating_add);
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -556,17 +624,13 @@ impl Worker {
             }
         }
     }
-
-    fn place(&self, error: Error) -> DataFusionError {
-        engine_error(error.within(self.source.grid.store.location()))
-    }
 }
 
 /// How many chunks of some variables hold a cell of a tile.
 fn chunks_of<'a>(variables: impl Iterator<Item = &'a VariableColumn>, tile: &Tile) -> usize {
     let chunks: u64 = variables
         .map(|variable| {
-            let selection = variable_selection(&tile.selection, variable);
+            let selection = variable.selection(&tile.selection);
             count_touched_chunks(&variable.variable.layout.grid, &selection)
         })
         .sum();

@@ -31,21 +31,18 @@ pub(super) fn tile_shape(
     let mut joined = vec![1u64; shape.len()];
     let driving = variables.iter().max_by_key(|variable| {
         (
+            variable.alignment.is_none(),
             variable.axes.len(),
             variable.variable.layout.grid.chunk_cells(),
         )
     });
     for variable in variables {
         let drives = driving.is_some_and(|driving| std::ptr::eq(*driving, *variable));
-        for (axis, extent) in variable
-            .axes
-            .iter()
-            .zip(variable.variable.layout.grid.chunk_shape())
-        {
-            if let (Some(joined), Some(tile)) = (joined.get_mut(*axis), tile.get_mut(*axis)) {
-                *joined = (*joined).max(*extent);
+        for (axis, extent) in variable.extents() {
+            if let (Some(joined), Some(tile)) = (joined.get_mut(axis), tile.get_mut(axis)) {
+                *joined = (*joined).max(extent);
                 if drives {
-                    *tile = (*tile).max(*extent);
+                    *tile = (*tile).max(extent);
                 }
             }
         }

@@ -12,21 +12,21 @@ use serde_json::Value;
 use crate::common::{alike, rows, session};
 
 /// A small deterministic generator (xorshift): the same cases in every run.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 >> 16
     }
 
-    fn below(&mut self, end: usize) -> usize {
+    pub fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next()).unwrap() % end
     }
 
-    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
+    pub fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
         of[self.below(of.len())]
     }
 }
@@ -187,8 +187,9 @@ impl Case {
     }
 }
 
+/// Writes an uncompressed Zarr array; with `missing`, chunks of nothing but fill are left out.
 #[expect(clippy::too_many_arguments, reason = "an array has that many parts")]
-fn array(
+pub fn array(
     folder: &Path,
     name: &str,
     kind: &str,
@@ -210,7 +211,7 @@ fn array(
         format!(r#"{{"_ARRAY_DIMENSIONS":{dims:?}}}"#),
     )
     .unwrap();
-    let size = if kind == "<f8" { 8 } else { 4 };
+    let size = if kind.ends_with('8') { 8 } else { 4 };
     let counts: Vec<usize> = shape
         .iter()
         .zip(chunks)
@@ -313,7 +314,7 @@ fn statement(random: &mut Random, dims: usize) -> String {
     }
 }
 
-async fn settings(session: &Session, random: &mut Random) -> Vec<String> {
+pub async fn settings(session: &Session, random: &mut Random) -> Vec<String> {
     let mut chosen = Vec::new();
     for name in [
         "push_index_sets",

@@ -234,7 +234,7 @@ impl Affine {
         if let Some(column) = expr.downcast_ref::<ColumnExpr>() {
             let whole = grid
                 .variable(column.index())
-                .is_some_and(|variable| variable.axes.iter().copied().eq(0..grid.axes.len()));
+                .is_some_and(|variable| variable.is_whole(grid.axes.len()));
             return Ok(whole.then_some(Self {
                 column: column.index(),
                 scale: 1.0,

@@ -13,6 +13,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::metrics::{Count, MetricBuilder};
 
 use crate::array::hyperslab::Selection;
+use crate::error::Within;
 use crate::query::aggregate::arguments::{Dense, Kind};
 use crate::query::aggregate::interval;
 use crate::query::aggregate::keys::Groups;
@@ -43,6 +44,13 @@ struct Part {
     variable: VariableColumn,
     /// For each aggregate of the reduction, which function it belongs to.
     functions: Vec<usize>,
+}
+
+impl Part {
+    /// Where its variable is read from, for messages.
+    fn location(&self) -> &str {
+        self.variable.store.location()
+    }
 }
 
 impl DensePlan {
@@ -84,7 +92,7 @@ impl DensePlan {
             }
             let whole = grid
                 .variable(column)
-                .filter(|variable| variable.axes.iter().copied().eq(0..grid.axes.len()));
+                .filter(|variable| variable.is_whole(grid.axes.len()));
             let bits = match whole {
                 Some(variable) => interval::bits(grid, variable, residual).unwrap_or(None),
                 None => None,
@@ -489,15 +497,14 @@ async fn reduce_parts(
     let queue = Arc::new(Queue::new(parts));
     let wanted = usize::try_from(queue.batches).unwrap_or(usize::MAX);
     let workers = workers.min(wanted).max(1);
-    let store = reduce.view.source.grid().store.clone();
     let metrics = Metrics::new(&reduce.view.source, chunks);
     let work = |_: usize| {
-        let (store, parts, queue) = (store.clone(), Arc::clone(parts), Arc::clone(&queue));
+        let (parts, queue) = (Arc::clone(parts), Arc::clone(&queue));
         let metrics = metrics.clone();
         async move {
             let mut reducers = parts
                 .iter()
-                .map(|part| Reducer::new(&part.reduction))
+                .map(|part| Reducer::new(&part.reduction).within(|| part.location()))
                 .collect::<crate::error::Result<Vec<_>>>()?;
             let mut buffers = Buffers::default();
             while let Some((at, numbers)) = queue.take(&parts) {
@@ -509,32 +516,36 @@ async fn reduce_parts(
                     part.reduction.plan.selection.clone(),
                     numbers,
                 )
-                .await?;
-                let fetched = read::fetch(&store, &plan).await?;
-                reducer.reduce(&store, &plan.chunks, &fetched, &mut buffers)?;
+                .await
+                .within(|| part.location())?;
+                let store = &part.variable.store;
+                let fetched = read::fetch(store, &plan).await.within(|| part.location())?;
+                reducer
+                    .reduce(store, &plan.chunks, &fetched, &mut buffers)
+                    .within(|| part.location())?;
                 metrics.add(std::mem::take(&mut buffers.counters));
                 tokio::task::yield_now().await;
             }
             Ok::<_, crate::error::Error>(reducers)
         }
     };
-    let location = store.location().to_owned();
-    let place = move |error: crate::error::Error| engine_error(error.within(&location));
     let tasks: Vec<_> = (1..workers)
         .map(|at| SpawnedTask::spawn(work(at)))
         .collect();
-    let mut all = work(0).await.map_err(&place)?;
+    let mut all = work(0).await.map_err(engine_error)?;
     for task in tasks {
         let others = task
             .join()
             .await
             .map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?
-            .map_err(&place)?;
+            .map_err(engine_error)?;
         for (reducer, other) in all.iter_mut().zip(&others) {
             reducer.merge(other);
         }
     }
     all.iter()
-        .map(|reducer| reducer.finish().map_err(&place))
-        .collect()
+        .zip(parts.iter())
+        .map(|(reducer, part)| reducer.finish().within(|| part.location()))
+        .collect::<crate::error::Result<_>>()
+        .map_err(engine_error)
 }

@@ -184,7 +184,7 @@ fn with_note(aggregate: &AggregateExec, reason: &str) -> Result<Arc<dyn Executio
                 .and_then(|scan| scan.data_source().downcast_ref::<ArraySource>());
             Ok(match source {
                 Some(source) => {
-                    let noted = source.clone().with_note(reason);
+                    let noted = source.clone().with_note(format!("not reduced: {reason}"));
                     let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(noted);
                     Transformed::yes(scan)
                 }
