@@ -1,26 +1,21 @@
-//! The scan of a grid as DataFusion's data source: what it promises about its rows, and how EXPLAIN shows it.
+//! The scan of a grid as DataFusion's data source, and how EXPLAIN shows it.
 
 use std::any::Any;
 use std::fmt::{self, Formatter};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use arrow::compute::SortOptions;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{ColumnStatistics, Result, ScalarValue, Statistics};
+use datafusion::common::{Result, Statistics};
 use datafusion::datasource::source::{DataSource, OpenArgs};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::{Column as ColumnExpr, DynamicFilterTracking};
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_expr::utils::reassign_expr_columns;
-use datafusion::physical_expr::{
-    AcrossPartitions, ConstExpr, EquivalenceProperties, Partitioning, PhysicalExpr,
-    PhysicalSortExpr,
-};
+use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_plan::DisplayFormatType;
 use datafusion::physical_plan::coop::cooperative;
@@ -31,11 +26,10 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
 use crate::array::hyperslab::{IndexSet, Selection};
 use crate::query::HyperslabOptions;
-use crate::query::grid::{Column, Grid, VariableColumn};
+use crate::query::grid::{Grid, VariableColumn};
 use crate::query::prune::{Predicate, Pruned};
 use crate::query::stream;
 use crate::query::tile::{Tiles, tile_shape};
-use crate::read::batch::select;
 use crate::read::count_touched_chunks;
 
 /// Decoded bytes below which another partition costs more than it brings.
@@ -327,122 +321,6 @@ impl ArraySource {
         (touched, all)
     }
 
-    /// The columns of the output, by the dimension of which they are the coordinate.
-    fn output_axis(&self, axis: usize) -> Option<(usize, &Field)> {
-        self.projection.iter().enumerate().find_map(|(at, column)| {
-            match self.grid.columns.get(*column)? {
-                Column::Coordinate { axis: of } | Column::Index { axis: of } if *of == axis => {
-                    Some((at, self.schema.field(at)))
-                }
-                Column::Coordinate { .. }
-                | Column::Index { .. }
-                | Column::Variable(_)
-                | Column::Derived { .. } => None,
-            }
-        })
-    }
-
-    /// The longest prefix of the dimensions by which the rows of every partition come sorted. A partition reads tiles
-    /// in increasing order, so a dimension sorts when a tile has one index of it, or no faster one is cut into tiles.
-    fn ordering(&self) -> Vec<PhysicalSortExpr> {
-        let counts = Tiles::new(&self.pruned.selection, &self.tile).counts();
-        let mut ordering = Vec::new();
-        for (axis, set) in self.pruned.selection.dims.iter().enumerate() {
-            if set.count() <= 1 {
-                continue;
-            }
-            let whole = counts.iter().skip(axis + 1).all(|count| *count <= 1);
-            let single = self.tile.get(axis).is_some_and(|extent| *extent == 1);
-            let order = self.grid.axes.get(axis).and_then(|axis| axis.order);
-            let (Some(order), Some((at, field)), true) =
-                (order, self.output_axis(axis), whole || single)
-            else {
-                break;
-            };
-            ordering.push(PhysicalSortExpr::new(
-                Arc::new(ColumnExpr::new(field.name(), at)),
-                SortOptions::new(order.descending, false),
-            ));
-            if !order.strict {
-                break;
-            }
-        }
-        ordering
-    }
-
-    fn scan_statistics(&self) -> Statistics {
-        let mut statistics = Statistics::new_unknown(&self.schema);
-        let whole = self.fetch.is_none() && self.limit.is_none();
-        if !self.options.use_statistics {
-            return statistics;
-        }
-        let rows = self
-            .pruned
-            .rows()
-            .and_then(|rows| usize::try_from(rows).ok());
-        let upper = usize::try_from(self.pruned.selection.cells()).unwrap_or(usize::MAX);
-        let exact = whole && self.residual.is_none() && rows.is_some();
-        let limit = self.limit.unwrap_or(usize::MAX);
-        statistics.num_rows = match rows {
-            Some(rows) if self.residual.is_none() && self.fetch.is_none() => {
-                Precision::Exact(rows.min(limit))
-            }
-            _ => Precision::Inexact(upper.min(limit)),
-        };
-        if exact && rows != Some(0) {
-            statistics.column_statistics = self
-                .projection
-                .iter()
-                .map(|column| self.column_statistics(*column))
-                .collect();
-        }
-        statistics
-    }
-
-    fn column_statistics(&self, column: usize) -> ColumnStatistics {
-        self.dimension_statistics(column).unwrap_or_default()
-    }
-
-    /// Extremes and distinct count of a coordinate without missing values, from its two ends.
-    fn dimension_statistics(&self, column: usize) -> Option<ColumnStatistics> {
-        let axis = match self.grid.columns.get(column)? {
-            Column::Coordinate { axis } | Column::Index { axis } => *axis,
-            Column::Variable(_) | Column::Derived { .. } => return None,
-        };
-        let set = self.pruned.selection.dims.get(axis)?;
-        let (first, last) = (set.first()?, set.last()?);
-        let is_index = matches!(self.grid.columns.get(column)?, Column::Index { .. });
-        let axis = self.grid.axes.get(axis)?;
-        let (low, high, strict) = if is_index {
-            let scalar = |index| {
-                i64::try_from(index)
-                    .ok()
-                    .map(|i| ScalarValue::Int64(Some(i)))
-            };
-            (scalar(first)?, scalar(last)?, true)
-        } else {
-            let order = axis.order?;
-            let values = axis.values.as_ref()?;
-            let ends = select(values, &IndexSet::range(first..first + 1)).ok()?;
-            let end = select(values, &IndexSet::range(last..last + 1)).ok()?;
-            let first = ScalarValue::try_from_array(&ends, 0).ok()?;
-            let last = ScalarValue::try_from_array(&end, 0).ok()?;
-            if order.descending {
-                (last, first, order.strict)
-            } else {
-                (first, last, order.strict)
-            }
-        };
-        let mut statistics = ColumnStatistics::new_unknown();
-        statistics.null_count = Precision::Exact(0);
-        statistics.min_value = Precision::Exact(low);
-        statistics.max_value = Precision::Exact(high);
-        if strict && let Ok(count) = usize::try_from(set.count()) {
-            statistics.distinct_count = Precision::Exact(count);
-        }
-        Some(statistics)
-    }
-
     fn stream(
         &self,
         partition: usize,
@@ -534,29 +412,7 @@ impl DataSource for ArraySource {
     }
 
     fn eq_properties(&self) -> EquivalenceProperties {
-        let mut properties = EquivalenceProperties::new(Arc::clone(&self.schema));
-        let ordering = self.ordering();
-        if !ordering.is_empty() {
-            properties.add_ordering(ordering);
-        }
-        let constants: Vec<ConstExpr> = self
-            .pruned
-            .selection
-            .dims
-            .iter()
-            .enumerate()
-            .filter(|(_, set)| set.count() == 1)
-            .filter_map(|(axis, _)| self.output_axis(axis))
-            .map(|(at, field)| {
-                let column: Arc<dyn PhysicalExpr> = Arc::new(ColumnExpr::new(field.name(), at));
-                ConstExpr::new(column, AcrossPartitions::Uniform(None))
-            })
-            .collect();
-        // A constant that cannot be declared is only a missed optimisation.
-        if !constants.is_empty() {
-            let _ = properties.add_constants(constants);
-        }
-        properties
+        self.equivalences()
     }
 
     fn scheduling_type(&self) -> SchedulingType {

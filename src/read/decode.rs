@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::StringArray;
 use arrow::buffer::{Buffer, MutableBuffer};
 
 use crate::array::Layout;
 use crate::array::chunk::{ChunkAddress, ElementOrder};
 use crate::array::hyperslab::Selection;
 use crate::array::slab::{
-    Crop, Run, Slab, SlabData, copy_cells, each_row, fill_cells, runs_by_chunk, strides,
+    Crop, Run, Slab, SlabData, copy_cells, fill_cells, runs_by_chunk, strides,
 };
 use crate::codec::Scratch;
 use crate::error::{Error, Result, Within};
@@ -18,9 +17,6 @@ use crate::store::Store;
 
 /// Bytes of unencoded data that are read at once: they stay in cache until they have been used.
 const PIECE: usize = 1 << 18;
-
-/// Largest decoded chunk of text, in bytes.
-const MAX_TEXT_CHUNK: usize = 1 << 30;
 
 /// What reading has cost so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,10 +38,10 @@ pub struct Counters {
 pub struct Buffers {
     /// What has been read through these buffers.
     pub counters: Counters,
-    encoded: Vec<u8>,
+    pub(super) encoded: Vec<u8>,
     chunk: Vec<u8>,
     pub(super) span: Vec<u8>,
-    scratch: Scratch,
+    pub(super) scratch: Scratch,
     slabs: Vec<MutableBuffer>,
 }
 
@@ -142,13 +138,13 @@ impl Sink for SlabSink<'_> {
 /// A selection of an array with the geometry that all of its chunks share.
 #[derive(Debug)]
 pub(super) struct Job {
-    layout: Arc<Layout>,
+    pub(super) layout: Arc<Layout>,
     /// Extent of a chunk, of the slab, both in cells.
     chunk: Vec<usize>,
     shape: Vec<usize>,
     /// Strides of the slab, of a decoded chunk in its stored order.
-    to: Vec<usize>,
-    from: Vec<usize>,
+    pub(super) to: Vec<usize>,
+    pub(super) from: Vec<usize>,
     /// For each dimension, the touched chunks and their runs.
     runs: Vec<Vec<(u64, Vec<Run>)>>,
     /// Cells of a decoded chunk, padding included.
@@ -191,7 +187,7 @@ impl Job {
         })
     }
 
-    fn crop(&self, number: u64) -> Result<Crop> {
+    pub(super) fn crop(&self, number: u64) -> Result<Crop> {
         let coord = self.layout.grid.coord(number);
         self.runs
             .iter()
@@ -210,7 +206,7 @@ impl Job {
             .map(Crop)
     }
 
-    fn place(&self, number: u64) -> String {
+    pub(super) fn place(&self, number: u64) -> String {
         format!("chunk {:?}", self.layout.grid.coord(number))
     }
 
@@ -476,105 +472,22 @@ impl Job {
             .filter_map(|(number, place)| crop.within(&place).map(|crop| (number, crop)))
             .collect())
     }
-
-    fn text(
-        &self,
-        store: &Store,
-        plan: &ReadPlan,
-        fetched: &Fetched,
-        buffers: &mut Buffers,
-        cells: usize,
-    ) -> Result<StringArray> {
-        let mut words = vec![String::new(); cells];
-        let fill = String::from_utf8_lossy(&self.layout.fill);
-        for (at, (number, address)) in plan.chunks.iter().enumerate() {
-            let part = Part {
-                address,
-                fetched: fetched.get(at).and_then(Option::as_deref),
-                crop: self.crop(*number)?,
-            };
-            self.text_chunk(store, &part, &fill, &mut words, buffers)
-                .within(|| self.place(*number))?;
-        }
-        Ok(StringArray::from(words))
-    }
-
-    fn text_chunk(
-        &self,
-        store: &Store,
-        part: &Part<'_>,
-        fill: &str,
-        words: &mut [String],
-        buffers: &mut Buffers,
-    ) -> Result<()> {
-        let Buffers {
-            counters,
-            encoded,
-            scratch,
-            ..
-        } = buffers;
-        let decoded;
-        let stored = match part.address {
-            ChunkAddress::Inline(bytes) => Some(bytes.as_ref()),
-            ChunkAddress::Missing | ChunkAddress::Range { .. } | ChunkAddress::Object(_) => {
-                match part.encoded(store, encoded)? {
-                    None => None,
-                    Some(bytes) => {
-                        counters.bytes_read += bytes.len();
-                        decoded = self.layout.pipeline.decode_to_vec(
-                            bytes,
-                            part.skipped(),
-                            MAX_TEXT_CHUNK,
-                            scratch,
-                        )?;
-                        Some(decoded.as_slice())
-                    }
-                }
-            }
-        };
-        let stored = match stored {
-            None => {
-                counters.chunks_missing += 1;
-                None
-            }
-            Some(bytes) => {
-                counters.chunks_read += 1;
-                counters.bytes_decoded += bytes.len();
-                Some(vlen_utf8(bytes)?)
-            }
-        };
-        each_row(
-            &self.from,
-            &self.to,
-            &part.crop,
-            &mut |from, to, cells, stride| {
-                for cell in 0..cells {
-                    let word = match &stored {
-                        None => fill,
-                        Some(stored) => stored.get(from + cell * stride).ok_or_else(|| {
-                            Error::Corrupt("it has fewer texts than cells".into())
-                        })?,
-                    };
-                    if let Some(slot) = words.get_mut(to + cell) {
-                        word.clone_into(slot);
-                    }
-                }
-                Ok(())
-            },
-        )
-    }
 }
 
 /// One chunk of a plan: where it is, its bytes where they had to be fetched, and what of it is selected.
-struct Part<'a> {
-    address: &'a ChunkAddress,
-    fetched: Option<&'a [u8]>,
-    crop: Crop,
+pub(super) struct Part<'a> {
+    pub(super) address: &'a ChunkAddress,
+    pub(super) fetched: Option<&'a [u8]>,
+    pub(super) crop: Crop,
 }
 
 impl Part<'_> {
     /// The stored bytes; `None` when the chunk was never written.
-    fn encoded<'b>(&'b self, store: &Store, buffer: &'b mut Vec<u8>) -> Result<Option<&'b [u8]>> {
+    pub(super) fn encoded<'b>(
+        &'b self,
+        store: &Store,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<Option<&'b [u8]>> {
         match (self.address, self.fetched) {
             (ChunkAddress::Missing, _) => Ok(None),
             (_, Some(bytes)) => Ok(Some(bytes)),
@@ -602,7 +515,7 @@ impl Part<'_> {
         }
     }
 
-    fn skipped(&self) -> u32 {
+    pub(super) fn skipped(&self) -> u32 {
         match self.address {
             ChunkAddress::Range { skipped, .. } => *skipped,
             ChunkAddress::Missing | ChunkAddress::Inline(_) | ChunkAddress::Object(_) => 0,
@@ -617,31 +530,6 @@ fn block_strides(block: &[u64]) -> Vec<usize> {
         .map(|extent| usize::try_from(*extent).unwrap_or(usize::MAX))
         .collect();
     strides(&shape)
-}
-
-/// The texts of a decoded chunk of [`crate::array::dtype::ElementType::Text`].
-fn vlen_utf8(bytes: &[u8]) -> Result<Vec<&str>> {
-    let short = || Error::Corrupt("its texts end early".into());
-    let number = |at: usize| -> Result<usize> {
-        let bytes = bytes
-            .get(at..at + 4)
-            .and_then(|bytes| bytes.try_into().ok());
-        let number = u32::from_le_bytes(bytes.ok_or_else(short)?);
-        usize::try_from(number).map_err(|_| short())
-    };
-    let count = number(0)?;
-    let mut words = Vec::with_capacity(count.min(bytes.len() / 4));
-    let mut at = 4usize;
-    for _ in 0..count {
-        let end = (at + 4).checked_add(number(at)?).ok_or_else(short)?;
-        let word = bytes.get(at + 4..end).ok_or_else(short)?;
-        words.push(
-            std::str::from_utf8(word)
-                .map_err(|_| Error::Corrupt("a text is not valid UTF-8".into()))?,
-        );
-        at = end;
-    }
-    Ok(words)
 }
 
 /// Strides of each array dimension within a decoded chunk, and its number of cells with padding.

@@ -10,6 +10,7 @@
 pub mod batch;
 mod decode;
 pub mod reduce;
+mod text;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -40,8 +40,9 @@ pub(super) async fn hoist(
         for low in found {
             let axes = footprint(grid, &low);
             let one = std::slice::from_ref(&low);
-            let values = lowrank::evaluate(grid, selection, &axes, one, &mut buffers).await?;
-            let Some(values) = values.into_iter().next() else {
+            // What has no value on some cell may not be asked for there: left to the rows.
+            let values = lowrank::evaluate(grid, selection, &axes, one, &mut buffers).await;
+            let Some(values) = values.ok().and_then(|values| values.into_iter().next()) else {
                 continue;
             };
             let name = low.to_string();
