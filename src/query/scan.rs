@@ -24,6 +24,7 @@ use datafusion::physical_plan::filter_pushdown::{FilterPushdownPropagation, Push
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
+use crate::array::chunk::ElementOrder;
 use crate::array::hyperslab::{IndexSet, Selection};
 use crate::query::HyperslabOptions;
 use crate::query::grid::{Grid, VariableColumn};
@@ -277,9 +278,8 @@ impl ArraySource {
         let tiles = Tiles::new(&self.pruned.selection, &self.tile).len();
         // Few rows come from one partition, in order, so that LIMIT without ORDER BY gives the first ones.
         let few = self.residual.is_none() && self.limit.is_some_and(|limit| limit <= 65_536);
-        let useful = (rows.saturating_mul(row) / PARTITION_BYTES)
-            .min(tiles)
-            .max(1);
+        let bytes = rows.saturating_mul(row).max(self.encoded_bytes());
+        let useful = (bytes / PARTITION_BYTES).min(tiles).max(1);
         let useful = usize::try_from(useful).unwrap_or(usize::MAX);
         self.partitions = if few {
             1
@@ -287,6 +287,27 @@ impl ArraySource {
             useful.min(self.target_partitions.max(1))
         };
         Ok(self)
+    }
+
+    /// Decoded bytes of the chunks that have to be decoded as a whole, however few of their cells are selected.
+    fn encoded_bytes(&self) -> u64 {
+        let whole = |variable: &&VariableColumn| {
+            let layout = &variable.variable.layout;
+            !layout.pipeline.0.is_empty() && layout.order == ElementOrder::C
+        };
+        let bytes = |variable: &VariableColumn| {
+            let layout = &variable.variable.layout;
+            let selection = variable.selection(&self.pruned.selection);
+            let size = layout.element.size().unwrap_or(32) as u64;
+            count_touched_chunks(&layout.grid, &selection)
+                .saturating_mul(layout.grid.chunk_cells())
+                .saturating_mul(size)
+        };
+        let variables = self.variables().into_iter();
+        variables
+            .filter(whole)
+            .map(bytes)
+            .fold(0, u64::saturating_add)
     }
 
     /// The variables that are read: those of the output and of the residual predicate, each once.
