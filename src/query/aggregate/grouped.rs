@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array, new_empty_array};
 use arrow::datatypes::UInt32Type;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::Result;
@@ -17,7 +17,7 @@ use datafusion::physical_expr_common::physical_expr::is_volatile;
 use futures::StreamExt;
 
 use crate::query::aggregate::keys::Groups;
-use crate::query::aggregate::node::{Reduce, Reduced, accumulator, reserve};
+use crate::query::aggregate::node::{Make, Reduce, Reduced, reserve};
 use crate::query::aggregate::wide::hoist;
 use crate::query::lowrank::Bound;
 use crate::query::scan::{ArraySource, Shared, Work};
@@ -122,8 +122,8 @@ impl GroupedPlan {
         }
         reserve(reservation, numbers.saturating_add(first.size()))?;
         if reduce.keys.exprs().is_empty() {
+            // An aggregate over all rows has one group even if there is no row.
             first.number(0);
-            first.see_all()?;
         }
         first.finish()
     }
@@ -163,6 +163,7 @@ impl GroupedPlan {
             filters: self.functions.iter().map(|f| f.filter.is_some()).collect(),
             arguments: self.functions.iter().map(|f| f.arguments.len()).collect(),
             groups: groups.labels.groups(),
+            accumulator: reduce.accumulator(),
         })
     }
 }
@@ -179,6 +180,7 @@ struct Prepared {
     arguments: Vec<usize>,
     filters: Vec<bool>,
     groups: usize,
+    accumulator: Make,
 }
 
 /// A worker: accumulators, and the numbers that groups have in them.
@@ -198,7 +200,10 @@ impl Worker {
     fn new(functions: &[Arc<AggregateFunctionExpr>], prepared: &Prepared) -> Result<Self> {
         Ok(Self {
             functions: functions.to_vec(),
-            accumulators: functions.iter().map(accumulator).collect::<Result<_>>()?,
+            accumulators: functions
+                .iter()
+                .map(prepared.accumulator)
+                .collect::<Result<_>>()?,
             numbers: vec![NONE; prepared.groups],
             seen: Vec::new(),
         })
@@ -271,21 +276,6 @@ impl Worker {
         Ok(())
     }
 
-    /// An aggregate over all rows has one group even if there is no row.
-    fn see_all(&mut self) -> Result<()> {
-        let total = self.seen.len();
-        for (accumulator, function) in self.accumulators.iter_mut().zip(&self.functions) {
-            let mut empty = function.create_accumulator()?;
-            let states = empty
-                .state()?
-                .into_iter()
-                .map(|state| state.to_array_of_size(1))
-                .collect::<Result<Vec<_>>>()?;
-            accumulator.merge_batch(&states, &[0], total)?;
-        }
-        Ok(())
-    }
-
     fn size(&self) -> usize {
         self.accumulators
             .iter()
@@ -299,9 +289,7 @@ impl Worker {
                 .iter()
                 .map(|function| {
                     let fields = function.state_fields()?;
-                    let empty = fields
-                        .iter()
-                        .map(|f| arrow::array::new_empty_array(f.data_type()));
+                    let empty = fields.iter().map(|f| new_empty_array(f.data_type()));
                     Ok(empty.collect())
                 })
                 .collect::<Result<Vec<Vec<ArrayRef>>>>()?

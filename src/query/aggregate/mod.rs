@@ -18,6 +18,7 @@ mod grouped;
 mod interval;
 mod keys;
 mod node;
+mod single;
 mod view;
 mod wide;
 

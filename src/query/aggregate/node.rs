@@ -33,6 +33,7 @@ use crate::query::aggregate::blocks::BlocksPlan;
 use crate::query::aggregate::dense::DensePlan;
 use crate::query::aggregate::grouped::GroupedPlan;
 use crate::query::aggregate::keys::{Groups, Keys};
+use crate::query::aggregate::single::Single;
 use crate::query::aggregate::view::View;
 use crate::read::Buffers;
 
@@ -54,6 +55,20 @@ pub(super) struct Reduce {
     /// Most bytes of accumulators.
     pub(super) most: usize,
 }
+
+impl Reduce {
+    /// What makes the engine's accumulator of a function.
+    pub(super) fn accumulator(&self) -> Make {
+        if self.keys.exprs().is_empty() {
+            single
+        } else {
+            accumulator
+        }
+    }
+}
+
+/// Makes the engine's accumulator of a function.
+pub(super) type Make = fn(&Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumulator>>;
 
 /// How the functions are computed.
 #[derive(Clone, Debug)]
@@ -210,13 +225,17 @@ impl ArrayReduceExec {
 
     fn emit(&self, groups: &Groups, reduced: Reduced) -> Result<RecordBatch> {
         let rows = reduced.groups.len();
+        if rows == 0 {
+            // Not every accumulator of the engine can be asked about no group.
+            return Ok(RecordBatch::new_empty(Arc::clone(&self.schema)));
+        }
         let mut columns = groups.columns(&reduced.groups)?;
         for (function, states) in self.reduce.functions.iter().zip(reduced.states) {
             if self.reduce.partial {
                 columns.extend(states);
                 continue;
             }
-            let mut accumulator = accumulator(function)?;
+            let mut accumulator = self.reduce.accumulator()(function)?;
             let all: Vec<usize> = (0..rows).collect();
             accumulator.merge_batch(&states, &all, rows)?;
             columns.push(accumulator.evaluate(EmitTo::All)?);
@@ -274,9 +293,7 @@ impl Parts {
 }
 
 /// The engine's accumulator of a function, for many groups.
-pub(super) fn accumulator(
-    function: &Arc<AggregateFunctionExpr>,
-) -> Result<Box<dyn GroupsAccumulator>> {
+fn accumulator(function: &Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumulator>> {
     if function.groups_accumulator_supported() {
         return function.create_groups_accumulator();
     }
@@ -284,6 +301,11 @@ pub(super) fn accumulator(
     Ok(Box::new(GroupsAccumulatorAdapter::new(move || {
         function.create_accumulator()
     })))
+}
+
+/// The engine's accumulator of a function, for all rows.
+fn single(function: &Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumulator>> {
+    Ok(Box::new(Single(function.create_accumulator()?)))
 }
 
 /// Reserves memory, or says how much is wanted and how much there is.
