@@ -66,7 +66,7 @@ impl BlocksPlan {
     }
 
     /// Computes the states of all groups; `None` if an argument is NaN or the least integer somewhere, which the
-    /// kernels take for no value.
+    /// kernels take for no value, or cannot be evaluated in some row.
     pub(super) async fn run(
         &self,
         reduce: &Reduce,
@@ -289,7 +289,7 @@ impl Job {
         Ok(Some(reducers))
     }
 
-    /// Values of all functions in all rows of a tile.
+    /// Values of all functions in all rows of a tile; false if some row has none, or one that stands for none.
     fn evaluate(
         &self,
         worker: &mut Worker,
@@ -307,7 +307,11 @@ impl Job {
                 .iter()
                 .map(|column| worker.column(loaded, *column, range.clone()))
                 .collect::<Result<Vec<_>>>()?;
-            let mut values = self.bound.evaluate(columns, rows)?.into_iter();
+            let Ok(values) = self.bound.evaluate(columns, rows) else {
+                // Perhaps of a row that a predicate leaves out.
+                return Ok(false);
+            };
+            let mut values = values.into_iter();
             if self.filtered
                 && let Some(counted) = floats.first_mut()
             {

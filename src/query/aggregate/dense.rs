@@ -223,8 +223,8 @@ impl DensePlan {
             .collect()
     }
 
-    /// Computes the states of all groups; `None` if a weight is missing somewhere: what it weighs is missing too then,
-    /// which stored numbers do not tell.
+    /// Computes the states of all groups; `None` if a weight is missing or infinite somewhere (what it weighs is so too then,
+    /// which stored numbers do not tell), or a value of few dimensions cannot be evaluated on every cell.
     pub(super) async fn run(
         &self,
         reduce: &Reduce,
@@ -254,7 +254,11 @@ impl DensePlan {
             match aggregate {
                 Dense::Rows if state.is_empty() => *state = vec![counts(&rows)],
                 Dense::Plane { expr, kind } => {
-                    *state = plane(grid, selection, labels, expr, *kind).await?;
+                    // Cells that a mask leaves out may have no value; rows are not asked for it.
+                    let Ok(of_plane) = plane(grid, selection, labels, expr, *kind).await else {
+                        return Ok(None);
+                    };
+                    *state = of_plane;
                 }
                 Dense::Data {
                     column,
@@ -282,10 +286,13 @@ impl DensePlan {
                     weight: Some(expr), ..
                 } => {
                     let axes = footprint(grid, expr);
-                    let (values, _) = floats(grid, selection, &axes, expr, &mut buffers).await?;
-                    if values.iter().any(Option::is_none) {
+                    let weights = floats(grid, selection, &axes, expr, &mut buffers).await;
+                    // Infinite weights cannot be taken out of a sum.
+                    let finite = |weight: &Option<f64>| weight.is_some_and(f64::is_finite);
+                    let Some((values, _)) = weights.ok().filter(|(all, _)| all.iter().all(finite))
+                    else {
                         return Ok(None);
-                    }
+                    };
                     Some(Weights {
                         axes,
                         values: values.into_iter().flatten().collect(),

@@ -8,6 +8,7 @@ use arrow::datatypes::{Field, Schema};
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::logical_expr::EmitTo;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column as ColumnExpr;
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_plan::aggregates::group_values::new_group_values;
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
@@ -15,7 +16,7 @@ use futures::FutureExt;
 
 use crate::array::hyperslab::Selection;
 use crate::query::grid::Grid;
-use crate::query::lowrank::{self, footprint};
+use crate::query::lowrank::{self, Bound, footprint};
 use crate::query::prune::Pruned;
 use crate::read::Buffers;
 use crate::read::reduce::labels::{Component, Labels, NONE};
@@ -143,11 +144,16 @@ impl Keys {
                 .iter()
                 .filter_map(|key| self.exprs.get(*key).cloned())
                 .collect();
-            let arrays =
-                lowrank::evaluate(grid, &pruned.selection, &part.axes, &exprs, buffers).await?;
             let cells = lowrank::cells(&pruned.selection, &part.axes);
             let cells = usize::try_from(cells).unwrap_or(usize::MAX);
             let mask = part.mask(pruned, cells)?;
+            let arrays = match &mask {
+                None => {
+                    let selection = &pruned.selection;
+                    lowrank::evaluate(grid, selection, &part.axes, &exprs, buffers).await?
+                }
+                Some(mask) => part.masked(grid, pruned, &exprs, mask, buffers).await?,
+            };
             let (component, of_labels) = part.intern(&arrays, cells, mask.as_ref())?;
             for (key, of_label) in part.keys.iter().zip(of_labels) {
                 if let Some(slot) = values.get_mut(*key) {
@@ -203,7 +209,35 @@ impl Part {
         Ok(all)
     }
 
-    /// Numbers the distinct rows of `arrays`; keys that are equal to the engine have the same label.
+    /// Keys on the cells that the mask leaves: on others they may have no value.
+    async fn masked(
+        &self,
+        grid: &Grid,
+        pruned: &Pruned,
+        exprs: &[Arc<dyn PhysicalExpr>],
+        mask: &BooleanArray,
+        buffers: &mut Buffers,
+    ) -> Result<Vec<ArrayRef>> {
+        let bound = Bound::new(grid, exprs)?;
+        let columns: Vec<Arc<dyn PhysicalExpr>> = bound
+            .columns
+            .iter()
+            .map(|column| {
+                let name = grid.schema.field(*column).name();
+                Arc::new(ColumnExpr::new(name, *column)) as _
+            })
+            .collect();
+        let selection = &pruned.selection;
+        let values = lowrank::evaluate(grid, selection, &self.axes, &columns, buffers).await?;
+        let values = values
+            .iter()
+            .map(|values| Ok(filter(values, mask)?))
+            .collect::<Result<Vec<_>>>()?;
+        bound.evaluate(values, mask.true_count())
+    }
+
+    /// Numbers the distinct rows of `arrays`, which hold the cells that the mask leaves; keys that are equal to the
+    /// engine have the same label.
     fn intern(
         &self,
         arrays: &[ArrayRef],
@@ -214,13 +248,6 @@ impl Part {
         let (ids, values) = if arrays.is_empty() {
             (vec![0; kept], Vec::new())
         } else {
-            let arrays = match mask {
-                Some(mask) => arrays
-                    .iter()
-                    .map(|array| Ok(filter(array, mask)?))
-                    .collect::<Result<Vec<_>>>()?,
-                None => arrays.to_vec(),
-            };
             let fields: Vec<Field> = arrays
                 .iter()
                 .map(|array| Field::new("key", array.data_type().clone(), true))
@@ -228,7 +255,7 @@ impl Part {
             let mut distinct =
                 new_group_values(Arc::new(Schema::new(fields)), &GroupOrdering::None)?;
             let mut ids = Vec::with_capacity(kept);
-            distinct.intern(&arrays, &mut ids)?;
+            distinct.intern(arrays, &mut ids)?;
             (ids, distinct.emit(EmitTo::All)?)
         };
         let groups = values.first().map_or(1, |values| values.len());

@@ -136,10 +136,14 @@ fn plan(
         Ok(keys) => keys,
         Err(reason) => return Ok(Err(reason)),
     };
+    let groups = match keys.known(view.source.grid(), view.source.pruned()) {
+        Some(Ok(groups)) => Some(groups),
+        // Rows that a predicate on data leaves out have no key.
+        Some(Err(_)) => return refuse("a key that not every cell has"),
+        None => None,
+    };
     let mut reduce = Reduce {
-        groups: keys
-            .known(view.source.grid(), view.source.pruned())
-            .transpose()?,
+        groups,
         functions: aggregate.aggr_expr().to_vec(),
         filters: aggregate.filter_expr().to_vec(),
         keys,
