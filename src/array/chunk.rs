@@ -17,10 +17,27 @@ use crate::error::{Error, Result};
 ///                         6 | 7 | 8      their stored bytes are of full size all the same
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Extents")]
 pub struct ChunkGrid {
     shape: Vec<u64>,
     chunk: Vec<u64>,
+    #[serde(skip_serializing)]
     counts: Vec<u64>,
+}
+
+/// A [`ChunkGrid`] as it comes from outside.
+#[derive(Deserialize)]
+struct Extents {
+    shape: Vec<u64>,
+    chunk: Vec<u64>,
+}
+
+impl TryFrom<Extents> for ChunkGrid {
+    type Error = Error;
+
+    fn try_from(Extents { shape, chunk }: Extents) -> Result<Self> {
+        Self::new(shape, chunk)
+    }
 }
 
 impl ChunkGrid {

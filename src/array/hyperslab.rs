@@ -8,8 +8,32 @@ use crate::error::{Error, Result};
 
 /// A set of indices along one dimension, as sorted runs that neither touch nor overlap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Runs")]
 pub struct IndexSet {
     runs: Vec<Range<u64>>,
+}
+
+/// An [`IndexSet`] as it comes from outside.
+#[derive(Deserialize)]
+struct Runs {
+    runs: Vec<Range<u64>>,
+}
+
+impl TryFrom<Runs> for IndexSet {
+    type Error = Error;
+
+    fn try_from(Runs { runs }: Runs) -> Result<Self> {
+        let apart = runs
+            .iter()
+            .zip(runs.iter().skip(1))
+            .all(|(run, next)| run.end < next.start);
+        if !apart || runs.iter().any(Range::is_empty) {
+            return Err(Error::Invalid(
+                "runs of indices are empty, touch, or are not in order".into(),
+            ));
+        }
+        Ok(Self { runs })
+    }
 }
 
 impl IndexSet {

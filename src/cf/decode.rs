@@ -119,6 +119,12 @@ impl Decoding {
         }
     }
 
+    /// The type of the stored elements.
+    #[must_use]
+    pub fn element(&self) -> ElementType {
+        self.element
+    }
+
     /// Whether a decoded value can be NULL.
     #[must_use]
     pub fn nullable(&self) -> bool {

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::array::Layout;
 use crate::array::chunk::{ChunkAddress, ChunkGrid, ElementOrder};
 use crate::array::dtype::ElementType;
-use crate::array::hyperslab::Selection;
+use crate::array::hyperslab::{IndexSet, Selection};
 use crate::array::slab::{Crop, Run, strides};
 use crate::cf::decode::Decoding;
 use crate::cf::number::{Number, with_number};
@@ -186,7 +186,7 @@ impl Reduction {
     }
 
     /// Whether stored numbers can be reduced this way at all: dates, text, half precision, rules for missing values
-    /// with many exceptions, and NaN that counts as a value cannot.
+    /// with many exceptions, NaN that counts as a value, and weighted sums of values that are packed with a summand cannot.
     #[must_use]
     pub fn is_supported(&self) -> bool {
         let extremes = self
@@ -196,6 +196,24 @@ impl Reduction {
         let Some(number) = self.decoding.number() else {
             return false;
         };
+        // The summand of packed values would be needed as often as their weights say.
+        let shifted = self
+            .decoding
+            .packing()
+            .is_some_and(|(_, offset)| offset != 0.0);
+        let weighted = |aggregate: &Aggregate| {
+            matches!(
+                aggregate,
+                Aggregate::Sum(Argument::Weighted(_)) | Aggregate::Mean(Argument::Weighted(_))
+            )
+        };
+        let whole = self.decoding.is_integer() && self.decoding.packing().is_none();
+        let exact = |aggregate: &Aggregate| *aggregate == Aggregate::Sum(Argument::Exact);
+        if (shifted && self.aggregates.iter().any(weighted))
+            || (!whole && self.aggregates.iter().any(exact))
+        {
+            return false;
+        }
         with_number!(
             number,
             T => match self.accept::<T>() {
@@ -214,6 +232,39 @@ impl Reduction {
         let size = self.plan.layout.element.size().unwrap_or(8);
         let each = dense::bytes_per_group(self.quantities(), self.weights.len(), size);
         self.labels.groups().saturating_mul(each)
+    }
+
+    /// Whether its parts fit each other: requests come from outside.
+    fn check(&self) -> Result<()> {
+        let ReadPlan {
+            variable,
+            layout,
+            selection,
+            chunks,
+        } = &self.plan;
+        let wrong = |what: &str| Err(Error::Invalid(format!("{variable}: {what}")));
+        let shape = layout.grid.shape();
+        let beyond = |(dim, length): (&IndexSet, &u64)| dim.last().is_some_and(|at| at >= *length);
+        if selection.dims.len() != shape.len() || selection.dims.iter().zip(shape).any(beyond) {
+            return wrong("the selection of a reduction is not one of the array");
+        }
+        if self.decoding.element() != layout.element {
+            return wrong("the decoding of a reduction is for elements of another type");
+        }
+        if chunks
+            .iter()
+            .any(|(number, _)| *number >= layout.grid.len())
+        {
+            return wrong("a reduction names a chunk that the array does not have");
+        }
+        for weights in &self.weights {
+            let mut axes = weights.axes.iter();
+            let ordered = weights.axes.is_sorted_by(|axis, next| axis < next);
+            if !ordered || axes.any(|axis| *axis >= shape.len()) {
+                return wrong("weights of a reduction do not name axes of the array in order");
+            }
+        }
+        Ok(())
     }
 
     /// Which stored numbers count; `None` if that cannot be said simply enough.
@@ -307,12 +358,14 @@ impl Reduction {
 /// Reduces all chunks that a request lists.
 ///
 /// # Errors
-/// As [`Reducer::new`] and [`Reducer::reduce`].
+/// `Invalid` when the selection, the chunks or the weights are not those of the array, and as [`Reducer::new`] and
+/// [`Reducer::reduce`].
 pub async fn reduce(
     store: &Store,
     reduction: &Arc<Reduction>,
     buffers: &mut Buffers,
 ) -> Result<Partial> {
+    reduction.check()?;
     let mut reducer = Reducer::new(reduction)?;
     let fetched = fetch(store, &reduction.plan).await?;
     reducer.reduce(store, &reduction.plan.chunks, &fetched, buffers)?;
@@ -373,6 +426,9 @@ impl Reducer {
                 reduction.plan.variable
             ))
         };
+        if !reduction.is_supported() {
+            return Err(refuse());
+        }
         let number = reduction.decoding.number().ok_or_else(refuse)?;
         let groups = reduction.labels.groups();
         let quantities = reduction.quantities();

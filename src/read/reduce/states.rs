@@ -123,7 +123,7 @@ impl Group {
             Argument::Weighted(at) => slots
                 .weighted
                 .get(at)
-                .cloned()
+                .map(|sums| sums.iter().map(|sum| packing * sum).collect())
                 .ok_or_else(|| Error::Invalid(format!("a reduction has no weights {at}"))),
         }
     }
