@@ -6,7 +6,8 @@ use hyperslab::Session;
 use serde_json::{Value, json};
 
 use crate::common::{alike, explain, row, rows, sample, session};
-use crate::random::{Random, array, settings};
+use crate::grids::{Random, Stored};
+use crate::random::settings;
 
 /// Values of an array as they are stored.
 enum Cells {
@@ -31,7 +32,17 @@ fn put(store: &Path, name: &str, dims: &[(&str, usize)], chunks: &[usize], cells
     let names: Vec<&str> = dims.iter().map(|(name, _)| *name).collect();
     let shape: Vec<usize> = dims.iter().map(|(_, length)| *length).collect();
     let is_data = kind == "<f4" && !names.contains(&name);
-    array(store, name, kind, &names, &shape, chunks, &bytes, is_data);
+    let stored = Stored {
+        kind,
+        dims: &names,
+        shape: &shape,
+        chunks,
+        cells: &bytes,
+        fill: is_data.then(|| ("-999".to_owned(), (-999f32).to_le_bytes().to_vec())),
+        fortran: false,
+        attributes: &[],
+    };
+    stored.write(&store.join(name));
 }
 
 /// A coordinate.
@@ -626,8 +637,7 @@ async fn random_joins_of_random_grids() {
         .unwrap_or(60);
     let (mut wrong, mut fired, mut all) = (Vec::new(), 0, 0);
     for seed in 1..=cases {
-        let mut random =
-            Random(0x9E37_79B9_7F4A_7C15 ^ u64::wrapping_mul(seed, 0x2545_F491_4F6C_DD1D));
+        let mut random = Random::new(seed);
         let folder = tempfile::tempdir().unwrap();
         let (a, b) = (folder.path().join("a.zarr"), folder.path().join("b.zarr"));
         let left = &["t", "y", "x"][..1 + random.below(3)];

@@ -13,6 +13,7 @@ mod contract;
 mod corpus;
 mod floors;
 mod formats;
+mod grids;
 mod join;
 mod pushdown;
 mod random;
