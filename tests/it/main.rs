@@ -7,6 +7,7 @@
     reason = "a failed unwrap is a failed test"
 )]
 
+mod aggregate;
 mod cli;
 mod common;
 mod contract;
