@@ -70,8 +70,9 @@ impl Buffers {
 /// A buffer of exactly `length` bytes whose content does not matter.
 fn sized(buffer: &mut Vec<u8>, length: usize) -> &mut [u8] {
     if buffer.len() < length {
-        // Fresh zeroed pages are not touched before they are needed; growing in place would touch all of them.
-        *buffer = vec![0; length];
+        // Fresh zeroed pages are not touched before they are needed; growing in place would touch all of them. Some room
+        // is left, since encoded chunks differ in size and each growth costs new pages.
+        *buffer = vec![0; length + length / 4];
     }
     &mut buffer[..length]
 }

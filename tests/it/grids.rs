@@ -204,7 +204,7 @@ impl Variable {
                     (false, 4) => Float(random.below(6) as f64 - 2.0),
                     (false, _) => Float(match random.below(7) {
                         0 => f64::NAN,
-                        1 => -0.0,
+                        1 => 0.0,
                         other => other as f64 * 0.5,
                     }),
                 }

@@ -44,7 +44,7 @@ fn statement(random: &mut Random, dims: usize) -> String {
         1 => format!(
             "SELECT {dim}, count(*), count(b), max(a) FROM t {filter} GROUP BY {dim} ORDER BY {dim}"
         ),
-        2 => format!("SELECT * FROM t {filter} ORDER BY {all}, a, b, p"),
+        2 => format!("SELECT * FROM t {filter} ORDER BY {all}, a, b, p, q"),
         3 => format!(
             "SELECT {dim}, a FROM t {filter} ORDER BY {dim} DESC, a LIMIT {}",
             1 + random.below(9)

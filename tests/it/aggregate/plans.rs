@@ -92,7 +92,7 @@ async fn what_is_known_of_the_grid_is_not_read() {
     // Integers without a missing value, and what is on fewer dimensions.
     for sql in [
         "SELECT lat, count(*) FROM '{tas}' WHERE lat > 0 OR lon < 90 GROUP BY lat",
-        "SELECT z % 2, count(u1), count(i2) FROM '{numbers}' WHERE y > 2 GROUP BY 1",
+        "SELECT z % 2, count(u1), count(i1) FROM '{numbers}' WHERE y > 2 GROUP BY 1",
         "SELECT y, count(u1), count(weight), sum(weight), max(weight) FROM '{numbers}' GROUP BY y",
         "SELECT lat, sum(area), count(*), avg(cos(radians(lat))) FROM '{tas}' GROUP BY lat",
     ] {
