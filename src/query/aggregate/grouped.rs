@@ -65,21 +65,26 @@ impl GroupedPlan {
             }
             functions.push(Function { arguments, filter });
         }
-        let most = reduce.keys.at_most(reduce.view.source.pruned());
-        let bytes = most.saturating_mul(16);
-        if bytes > reduce.most as u64 && reduce.groups.is_none() {
-            return Ok(Err(format!("up to {most} groups")));
-        }
-        if let Some(groups) = &reduce.groups {
-            let bytes = groups.labels.groups().saturating_mul(16);
-            if bytes > reduce.most {
-                return Ok(Err(format!(
-                    "the numbers of groups would take {bytes} of {} bytes (hyperslab.reduce_max_bytes)",
-                    reduce.most
-                )));
-            }
-        }
         Ok(Ok(Self { functions }))
+    }
+
+    /// Whether the numbers of groups may be held; the error says why not.
+    pub(super) fn fits(reduce: &Reduce) -> std::result::Result<(), String> {
+        let Some(groups) = &reduce.groups else {
+            let most = reduce.keys.at_most(reduce.view.source.pruned());
+            if most.saturating_mul(16) > reduce.most as u64 {
+                return Err(format!("up to {most} groups"));
+            }
+            return Ok(());
+        };
+        let bytes = groups.labels.groups().saturating_mul(16);
+        if bytes > reduce.most {
+            return Err(format!(
+                "the numbers of groups would take {bytes} of {} bytes (hyperslab.reduce_max_bytes)",
+                reduce.most
+            ));
+        }
+        Ok(())
     }
 
     /// Computes the states of all groups.

@@ -171,6 +171,9 @@ fn plan(
     if !options.reduce_grouped {
         return Ok(Err(why_not_dense.unwrap_or_else(|| "switched off".into())));
     }
+    if let Err(reason) = GroupedPlan::fits(&reduce) {
+        return Ok(Err(reason));
+    }
     match GroupedPlan::new(&reduce, filters)? {
         Ok(grouped) => {
             reduce.tier = node::Tier::Grouped(grouped);

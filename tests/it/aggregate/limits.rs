@@ -45,6 +45,20 @@ async fn more_groups_than_allowed_are_an_error_or_the_same_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_that_turn_out_few_are_fed_with_rows_too() {
+    // The mask could have a value for each of 96 cells, and has two; a weight that is missing makes rows.
+    let sql = "SELECT mask, avg(tas * wind) FROM '{little}' GROUP BY mask ORDER BY mask"
+        .replace("{little}", &little("little.nc"));
+    let session = with(&["hyperslab.reduce_max_bytes = 1000"]).await;
+    let plan = explain(&session, &format!("EXPLAIN {sql}")).await;
+    assert!(plan.contains("tier=dense"), "{plan}");
+    let got = rows(&session, &sql).await.unwrap();
+    let off = with(&["hyperslab.reduce_mode = off"]).await;
+    let want = rows(&off, &sql).await.unwrap();
+    assert!(alike(&Value::Array(got), &Value::Array(want), 1e-9));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_little_memory_is_an_error_that_says_how_much() {
     for (limit, sql) in [
         (
