@@ -11,6 +11,7 @@ pub mod scan;
 mod stream;
 pub mod table;
 mod tile;
+mod view;
 
 use std::any::Any;
 use std::ops::Deref;

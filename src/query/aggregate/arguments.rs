@@ -11,13 +11,10 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column as ColumnExpr, Literal};
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 
-use crate::query::aggregate::view::View;
 use crate::query::grid::Grid;
 use crate::query::lowrank::{self, columns_of, footprint};
+use crate::query::view::View;
 use crate::read::reduce::{Aggregate, Argument};
-
-/// Most cells of an argument that is evaluated before data is read.
-const MAX_PLANE: u64 = 1 << 24;
 
 /// An aggregate that is computed from dense accumulators.
 #[derive(Clone, Debug)]
@@ -156,7 +153,7 @@ pub(super) fn is_low(view: &View, expr: &Arc<dyn PhysicalExpr>) -> bool {
     let grid = view.source.grid();
     let axes = footprint(grid, expr);
     let low = axes.len() < grid.axes.len() || lowrank::in_memory(grid, expr);
-    low && lowrank::cells(&view.source.pruned().selection, &axes) <= MAX_PLANE
+    low && lowrank::cells(&view.source.pruned().selection, &axes) <= lowrank::MAX_PLANE
 }
 
 /// An aggregate of the stored numbers of one variable.
@@ -290,6 +287,9 @@ impl Affine {
     }
 }
 
+/// The types in which products are computed.
+const FLOATS: [DataType; 2] = [DataType::Float32, DataType::Float64];
+
 /// A column of full rank times an expression of lower rank.
 fn weighted(
     grid: &Grid,
@@ -301,9 +301,8 @@ fn weighted(
     else {
         return match expr.downcast_ref::<CastExpr>() {
             Some(cast) if expr.data_type(&grid.schema)? == DataType::Float64 => {
-                let floats = [DataType::Float32, DataType::Float64];
                 let inner = cast.expr();
-                if floats.contains(&inner.data_type(&grid.schema)?) {
+                if FLOATS.contains(&inner.data_type(&grid.schema)?) {
                     weighted(grid, inner)
                 } else {
                     Ok(None)
@@ -321,9 +320,8 @@ fn weighted(
     ];
     for (data, weight) in sides {
         let low = footprint(grid, weight).len() < grid.axes.len();
-        let floats = [DataType::Float32, DataType::Float64];
         if low
-            && floats.contains(&weight.data_type(&grid.schema)?)
+            && FLOATS.contains(&weight.data_type(&grid.schema)?)
             && let Some(affine) = Affine::of(grid, data)?
             && (affine.scale, affine.offset) == (1.0, 0.0)
         {

@@ -22,6 +22,7 @@ use crate::query::aggregate::node::{Reduce, Reduced};
 use crate::query::aggregate::wide::hoist;
 use crate::query::engine_error;
 use crate::query::lowrank::Bound;
+use crate::query::prune::holds;
 use crate::query::scan::{ArraySource, Shared, Work};
 use crate::query::stream::{Loaded, Worker};
 use crate::read::reduce::{Aggregate, Argument, Block, Cells, Reducer, Reduction};
@@ -360,12 +361,7 @@ impl Job {
 
 /// The rows that `mask` and `filter` keep; a filter that is NULL keeps nothing.
 fn both(mask: Option<&BooleanBuffer>, filter: Option<&ArrayRef>) -> Option<BooleanBuffer> {
-    let filter = filter
-        .and_then(|filter| filter.as_boolean_opt())
-        .map(|filter| match filter.nulls() {
-            Some(nulls) => filter.values() & nulls.inner(),
-            None => filter.values().clone(),
-        });
+    let filter = filter.and_then(|filter| filter.as_boolean_opt()).map(holds);
     match (mask, filter) {
         (Some(mask), Some(filter)) => Some(mask & &filter),
         (None, Some(filter)) => Some(filter),

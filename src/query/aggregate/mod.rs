@@ -19,7 +19,6 @@ mod interval;
 mod keys;
 mod node;
 mod single;
-mod view;
 mod wide;
 
 use std::sync::Arc;
@@ -27,7 +26,6 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::{ExecutionPlan, replace_children_if_necessary};
@@ -38,8 +36,7 @@ use crate::query::aggregate::dense::DensePlan;
 use crate::query::aggregate::grouped::GroupedPlan;
 use crate::query::aggregate::keys::Keys;
 use crate::query::aggregate::node::Reduce;
-use crate::query::aggregate::view::View;
-use crate::query::scan::ArraySource;
+use crate::query::view::{View, noted};
 
 pub use node::ArrayReduceExec;
 
@@ -185,21 +182,7 @@ fn plan(
 
 /// The aggregate as it is, over a scan that says why.
 fn with_note(aggregate: &AggregateExec, reason: &str) -> Result<Arc<dyn ExecutionPlan>> {
-    let input = Arc::clone(aggregate.input())
-        .transform_up(|node| {
-            let source = node
-                .downcast_ref::<DataSourceExec>()
-                .and_then(|scan| scan.data_source().downcast_ref::<ArraySource>());
-            Ok(match source {
-                Some(source) => {
-                    let noted = source.clone().with_note(format!("not reduced: {reason}"));
-                    let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(noted);
-                    Transformed::yes(scan)
-                }
-                None => Transformed::no(node),
-            })
-        })
-        .data()?;
+    let input = noted(aggregate.input(), &format!("not reduced: {reason}"))?;
     let rebuilt: Arc<dyn ExecutionPlan> = Arc::new(aggregate.clone());
     replace_children_if_necessary(rebuilt, vec![input])
 }

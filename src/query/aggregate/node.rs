@@ -34,7 +34,7 @@ use crate::query::aggregate::dense::DensePlan;
 use crate::query::aggregate::grouped::GroupedPlan;
 use crate::query::aggregate::keys::{Groups, Keys};
 use crate::query::aggregate::single::Single;
-use crate::query::aggregate::view::View;
+use crate::query::view::View;
 use crate::read::Buffers;
 
 /// What is reduced, into which groups, by which functions.
@@ -185,14 +185,14 @@ impl ArrayReduceExec {
                 if let Some(Ok(())) = granted {
                     pieces = match parts {
                         1 => vec![(whole, all)],
-                        parts => whole.split(&all, parts)?.unwrap_or(vec![(whole, all)]),
+                        parts => whole.split(&all, parts).unwrap_or(vec![(whole, all)]),
                     };
                     break;
                 }
                 // Fewer workers first: parts may have to read the same chunks again.
                 if workers > 1 {
                     workers -= 1;
-                } else if parts < count && whole.split(&all, parts * 2)?.is_some() {
+                } else if parts * 2 <= whole.most_parts() {
                     parts *= 2;
                 } else if let Some(Err(error)) = granted {
                     return Err(error);
