@@ -8,8 +8,6 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::common::Result;
-use datafusion::common::runtime::SpawnedTask;
-use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
@@ -20,6 +18,7 @@ use crate::query::aggregate::arguments::Kind;
 use crate::query::aggregate::keys::Groups;
 use crate::query::aggregate::node::{Reduce, Reduced};
 use crate::query::aggregate::wide::hoist;
+use crate::query::aggregate::workers;
 use crate::query::engine_error;
 use crate::query::lowrank::Bound;
 use crate::query::prune::holds;
@@ -46,12 +45,9 @@ struct Function {
 
 impl BlocksPlan {
     /// How the functions of `reduce` are computed; the error says why they cannot be this way.
-    pub(super) fn new(
-        reduce: &Reduce,
-        filters: &[Option<Arc<dyn PhysicalExpr>>],
-    ) -> Result<std::result::Result<Self, String>> {
+    pub(super) fn new(reduce: &Reduce) -> Result<std::result::Result<Self, String>> {
         let mut functions = Vec::with_capacity(reduce.functions.len());
-        for (function, filter) in reduce.functions.iter().zip(filters) {
+        for (function, filter) in reduce.functions.iter().zip(&reduce.filters) {
             match Function::new(reduce, function, filter.as_ref())? {
                 Ok(function) => functions.push(function),
                 Err(reason) => return Ok(Err(format!("{}: {reason}", function.name()))),
@@ -116,25 +112,21 @@ impl BlocksPlan {
             let worker = Worker::new(source.clone(), at, context, shared, Work::Queue);
             async move { job.work(worker).await }
         };
-        let tasks: Vec<_> = (1..workers.max(1))
-            .map(|at| SpawnedTask::spawn(work(at)))
-            .collect();
-        let first = work(0).await?;
-        let mut whole = first.is_some();
-        let mut reducers = first.unwrap_or_default();
-        for task in tasks {
-            let others = task
-                .join()
-                .await
-                .map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))??;
-            whole &= others.is_some();
-            for (reducer, other) in reducers.iter_mut().zip(&others.unwrap_or_default()) {
-                reducer.merge(other);
+        let merge = |all: &mut Option<Vec<Reducer>>, others: Option<Vec<Reducer>>| {
+            match (all.as_mut(), others) {
+                (Some(all), Some(others)) => {
+                    for (reducer, other) in all.iter_mut().zip(&others) {
+                        reducer.merge(other);
+                    }
+                }
+                (_, None) => *all = None,
+                (None, Some(_)) => {}
             }
-        }
-        if !whole {
+            Ok(())
+        };
+        let Some(reducers) = workers::run(workers, work, merge).await? else {
             return Ok(None);
-        }
+        };
         let mut partials = Vec::with_capacity(reducers.len());
         for reducer in &reducers {
             partials.push(reducer.finish().map_err(engine_error)?);

@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, UInt64Array};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Float64Type};
-use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{Result, internal_datafusion_err};
-use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::metrics::{Count, MetricBuilder};
 
@@ -18,6 +16,7 @@ use crate::query::aggregate::arguments::{Dense, Kind};
 use crate::query::aggregate::interval;
 use crate::query::aggregate::keys::Groups;
 use crate::query::aggregate::node::{Reduce, Reduced};
+use crate::query::aggregate::workers;
 use crate::query::engine_error;
 use crate::query::grid::{Grid, VariableColumn};
 use crate::query::lowrank::{self, Bound, footprint};
@@ -55,11 +54,8 @@ impl Part {
 
 impl DensePlan {
     /// How the functions of `reduce` are computed; the error says why they cannot be this way.
-    pub(super) fn new(
-        reduce: &Reduce,
-        filters: &[Option<Arc<dyn PhysicalExpr>>],
-    ) -> Result<std::result::Result<Self, String>> {
-        if filters.iter().any(Option::is_some) {
+    pub(super) fn new(reduce: &Reduce) -> Result<std::result::Result<Self, String>> {
+        if reduce.filters.iter().any(Option::is_some) {
             return Ok(Err("FILTER (WHERE …)".into()));
         }
         let mut aggregates = Vec::with_capacity(reduce.functions.len());
@@ -508,51 +504,51 @@ async fn reduce_parts(
     let work = |_: usize| {
         let (parts, queue) = (Arc::clone(parts), Arc::clone(&queue));
         let metrics = metrics.clone();
-        async move {
-            let mut reducers = parts
-                .iter()
-                .map(|part| Reducer::new(&part.reduction).within(|| part.location()))
-                .collect::<crate::error::Result<Vec<_>>>()?;
-            let mut buffers = Buffers::default();
-            while let Some((at, numbers)) = queue.take(&parts) {
-                let (Some(part), Some(reducer)) = (parts.get(at), reducers.get_mut(at)) else {
-                    break;
-                };
-                let plan = ReadPlan::of_chunks(
-                    &part.variable.variable,
-                    part.reduction.plan.selection.clone(),
-                    numbers,
-                )
-                .await
-                .within(|| part.location())?;
-                let store = &part.variable.store;
-                let fetched = read::fetch(store, &plan).await.within(|| part.location())?;
-                reducer
-                    .reduce(store, &plan.chunks, &fetched, &mut buffers)
-                    .within(|| part.location())?;
-                metrics.add(std::mem::take(&mut buffers.counters));
-                tokio::task::yield_now().await;
-            }
-            Ok::<_, crate::error::Error>(reducers)
-        }
+        async move { work(&parts, &queue, &metrics).await.map_err(engine_error) }
     };
-    let tasks: Vec<_> = (1..workers)
-        .map(|at| SpawnedTask::spawn(work(at)))
-        .collect();
-    let mut all = work(0).await.map_err(engine_error)?;
-    for task in tasks {
-        let others = task
-            .join()
-            .await
-            .map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?
-            .map_err(engine_error)?;
+    let merge = |all: &mut Vec<Reducer>, others: Vec<Reducer>| {
         for (reducer, other) in all.iter_mut().zip(&others) {
             reducer.merge(other);
         }
-    }
+        Ok(())
+    };
+    let all = workers::run(workers, work, merge).await?;
     all.iter()
         .zip(parts.iter())
         .map(|(reducer, part)| reducer.finish().within(|| part.location()))
         .collect::<crate::error::Result<_>>()
         .map_err(engine_error)
+}
+
+/// Reduces batches of chunks until there are no more, into one reducer for each part.
+async fn work(
+    parts: &[Part],
+    queue: &Queue,
+    metrics: &Metrics,
+) -> crate::error::Result<Vec<Reducer>> {
+    let mut reducers = parts
+        .iter()
+        .map(|part| Reducer::new(&part.reduction).within(|| part.location()))
+        .collect::<crate::error::Result<Vec<_>>>()?;
+    let mut buffers = Buffers::default();
+    while let Some((at, numbers)) = queue.take(parts) {
+        let (Some(part), Some(reducer)) = (parts.get(at), reducers.get_mut(at)) else {
+            break;
+        };
+        let plan = ReadPlan::of_chunks(
+            &part.variable.variable,
+            part.reduction.plan.selection.clone(),
+            numbers,
+        )
+        .await
+        .within(|| part.location())?;
+        let store = &part.variable.store;
+        let fetched = read::fetch(store, &plan).await.within(|| part.location())?;
+        reducer
+            .reduce(store, &plan.chunks, &fetched, &mut buffers)
+            .within(|| part.location())?;
+        metrics.add(std::mem::take(&mut buffers.counters));
+        tokio::task::yield_now().await;
+    }
+    Ok(reducers)
 }
