@@ -5,6 +5,7 @@ pub mod align;
 pub mod grid;
 pub mod join;
 pub mod lowrank;
+mod metrics;
 mod promises;
 pub mod prune;
 pub mod scan;

@@ -8,7 +8,6 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::metrics::{Count, MetricBuilder};
 
 use crate::array::hyperslab::Selection;
 use crate::error::Within;
@@ -20,11 +19,12 @@ use crate::query::aggregate::workers;
 use crate::query::engine_error;
 use crate::query::grid::{Grid, VariableColumn};
 use crate::query::lowrank::{self, Bound, footprint};
+use crate::query::metrics::ReadMetrics;
 use crate::query::scan::ArraySource;
 use crate::read::reduce::closed::{self, Plane, Totals};
 use crate::read::reduce::labels::Labels;
 use crate::read::reduce::{Aggregate, Argument, Partial, Reducer, Reduction, Weights};
-use crate::read::{self, Buffers, Counters, ReadPlan, TouchedChunks, count_touched_chunks};
+use crate::read::{self, Buffers, ReadPlan, TouchedChunks, count_touched_chunks};
 
 /// Decoded bytes of the chunks that a worker takes at once.
 const BATCH_BYTES: u64 = 1 << 22;
@@ -457,39 +457,6 @@ impl Queue {
     }
 }
 
-/// What EXPLAIN ANALYZE shows of a reduction.
-#[derive(Clone)]
-struct Metrics {
-    chunks_read: Count,
-    chunks_missing: Count,
-    bytes_read: Count,
-    bytes_decoded: Count,
-}
-
-impl Metrics {
-    fn new(source: &ArraySource, (touched, all): (u64, u64)) -> Self {
-        let set = source.execution_metrics();
-        let counter = |name: &'static str| MetricBuilder::new(set).counter(name, 0);
-        let index = MetricBuilder::new(set).pruning_metrics("chunks_pruned_by_index", 0);
-        let count = |chunks| usize::try_from(chunks).unwrap_or(usize::MAX);
-        index.add_pruned(count(all - touched));
-        index.add_matched(count(touched));
-        Self {
-            chunks_read: counter("chunks_read"),
-            chunks_missing: counter("chunks_missing"),
-            bytes_read: counter("bytes_read"),
-            bytes_decoded: counter("bytes_decoded"),
-        }
-    }
-
-    fn add(&self, counters: Counters) {
-        self.chunks_read.add(counters.chunks_read);
-        self.chunks_missing.add(counters.chunks_missing);
-        self.bytes_read.add(counters.bytes_read);
-        self.bytes_decoded.add(counters.bytes_decoded);
-    }
-}
-
 /// Reduces every part by several workers; each has accumulators of its own, which are added up at the end.
 async fn reduce_parts(
     reduce: &Reduce,
@@ -500,7 +467,7 @@ async fn reduce_parts(
     let queue = Arc::new(Queue::new(parts));
     let wanted = usize::try_from(queue.batches).unwrap_or(usize::MAX);
     let workers = workers.min(wanted).max(1);
-    let metrics = Metrics::new(&reduce.view.source, chunks);
+    let metrics = ReadMetrics::new(reduce.view.source.execution_metrics(), 0, chunks);
     let work = |_: usize| {
         let (parts, queue) = (Arc::clone(parts), Arc::clone(&queue));
         let metrics = metrics.clone();
@@ -524,7 +491,7 @@ async fn reduce_parts(
 async fn work(
     parts: &[Part],
     queue: &Queue,
-    metrics: &Metrics,
+    metrics: &ReadMetrics,
 ) -> crate::error::Result<Vec<Reducer>> {
     let mut reducers = parts
         .iter()
