@@ -80,6 +80,46 @@ impl Kind {
     }
 }
 
+/// An aggregate of one argument that there are dense kernels for.
+pub(super) struct Call {
+    pub(super) kind: Kind,
+    /// The argument, on the columns of the table.
+    pub(super) argument: Arc<dyn PhysicalExpr>,
+    /// Types of the columns of its partial state.
+    pub(super) state: Vec<DataType>,
+}
+
+impl Call {
+    /// What `function` is; the error says why it is no such aggregate.
+    pub(super) fn of(
+        view: &View,
+        function: &AggregateFunctionExpr,
+    ) -> Result<std::result::Result<Self, String>> {
+        if function.is_distinct() || !function.order_bys().is_empty() {
+            return Ok(Err("DISTINCT or ORDER BY".into()));
+        }
+        let name = function.fun().name();
+        let Some(kind) = Kind::of(name) else {
+            return Ok(Err(format!("no dense kernel for {name}")));
+        };
+        let arguments = function.expressions();
+        let [argument] = arguments.as_slice() else {
+            return Ok(Err("more than one argument".into()));
+        };
+        let argument = view.on_table(argument)?;
+        if is_volatile(&argument) {
+            return Ok(Err("the argument changes from row to row".into()));
+        }
+        let state = function.state_fields()?;
+        let state = state.iter().map(|field| field.data_type().clone());
+        Ok(Ok(Self {
+            kind,
+            argument,
+            state: state.collect(),
+        }))
+    }
+}
+
 impl Dense {
     /// How an aggregate without a filter of its own is computed; the error says why it cannot be this way.
     pub(super) fn new(
@@ -87,26 +127,15 @@ impl Dense {
         function: &AggregateFunctionExpr,
     ) -> Result<std::result::Result<Self, String>> {
         let refuse = |why: String| Ok(Err(format!("{}: {why}", function.name())));
-        if function.is_distinct() || !function.order_bys().is_empty() {
-            return refuse("DISTINCT or ORDER BY".into());
-        }
-        let Some(kind) = Kind::of(function.fun().name()) else {
-            return refuse(format!("no dense kernel for {}", function.fun().name()));
+        let Call {
+            kind,
+            argument,
+            state,
+        } = match Call::of(view, function)? {
+            Ok(call) => call,
+            Err(why) => return refuse(why),
         };
-        let arguments = function.expressions();
-        let [argument] = arguments.as_slice() else {
-            return refuse("more than one argument".into());
-        };
-        let argument = view.on_table(argument)?;
         let grid = view.source.grid().as_ref();
-        if is_volatile(&argument) {
-            return refuse("the argument changes from row to row".into());
-        }
-        let state: Vec<DataType> = function
-            .state_fields()?
-            .iter()
-            .map(|field| field.data_type().clone())
-            .collect();
         if let Some(literal) = argument.downcast_ref::<Literal>()
             && kind == Kind::Count
         {

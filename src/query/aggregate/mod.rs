@@ -165,7 +165,7 @@ fn tier(
             Ok(dense) => return Ok(Ok((Tier::Dense(dense), None))),
             Err(reason) => why_not_dense = Some(reason),
         }
-        if let Ok(blocks) = BlocksPlan::new(reduce)? {
+        if let Some(blocks) = BlocksPlan::new(reduce)? {
             return Ok(Ok((Tier::Blocks(blocks), why_not_dense)));
         }
     }
