@@ -2,10 +2,14 @@
 
 mod cells;
 mod columns;
+#[cfg(test)]
+mod number_tests;
 mod stored;
 #[cfg(test)]
 mod tests;
 mod texts;
+#[cfg(test)]
+mod time_tests;
 mod times;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
