@@ -155,7 +155,7 @@ impl Encoding {
 
     fn encode_column(&self, column: &ArrayRef, out: &mut Vec<u8>) -> Result<()> {
         let column = plain(column)?;
-        if *column.data_type() == DataType::Null {
+        if *column.data_type() == DataType::Null && self.element() != ElementType::Text {
             let null = match self.null.as_deref() {
                 Some(null) => null,
                 None if column.is_empty() => return Ok(()),

@@ -467,5 +467,8 @@ fn texts_are_padded_or_refused() {
     assert!(free.texts(&words(&[Some("none")])).is_err());
     assert_refused(&free, &words(&[None]), "no elements of fixed size");
     assert_eq!(free.fill().unwrap(), b"none");
+    let nothing: ArrayRef = Arc::new(NullArray::new(1));
+    assert_refused(&free, &nothing, "no elements of fixed size");
+    assert_eq!(free.texts(&nothing).unwrap().value(0), "none");
     assert!(three.texts(&column).is_err());
 }
