@@ -96,7 +96,7 @@ impl TimeUnits {
         // only rounding is then that to a double.
         let shift = size.leading_zeros().min(100);
         let (scaled, step) = (size << shift, u128::from(step));
-        let quotient = scaled / step | u128::from(scaled % step != 0);
+        let quotient = (scaled / step) | u128::from(scaled % step != 0);
         #[expect(
             clippy::cast_precision_loss,
             reason = "the nearest double is asked for"

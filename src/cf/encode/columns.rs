@@ -199,25 +199,27 @@ impl<V> Pack<V> {
         element.number().to_f64() * self.scale + self.offset
     }
 
+    #[inline]
+    fn reads_back<T: Stored>(&self, element: T, value: f64) -> bool {
+        let unpacked = self.unpack(element);
+        if self.packing.is_single() {
+            nearest_f32(unpacked) == nearest_f32(value)
+        } else {
+            unpacked == value
+        }
+    }
+
     /// Floating-point elements are not rounded to whole numbers: the quotient may be one bit off the element that reads
     /// back as the very value.
     #[inline]
     fn adjust<T: Stored>(&self, element: T, value: f64) -> T {
-        let reads_back = |element: &T| {
-            let unpacked = self.unpack(*element);
-            if self.packing.is_single() {
-                nearest_f32(unpacked) == nearest_f32(value)
-            } else {
-                unpacked == value
-            }
-        };
-        if T::INTEGER || reads_back(&element) {
+        if T::INTEGER || self.reads_back(element, value) {
             return element;
         }
         element
             .neighbours()
             .into_iter()
-            .find(reads_back)
+            .find(|element| self.reads_back(*element, value))
             .unwrap_or(element)
     }
 }
@@ -230,6 +232,8 @@ impl<T: Stored, V: Value> Conversion<T> for Pack<V> {
         let (value, exact) = value.to_double();
         let quotient = (value - self.offset) / self.scale;
         let (element, fits) = T::nearest(quotient);
+        // Unpacking rounds: the least and the greatest element may read as a value that is beyond them.
+        let fits = fits | self.reads_back(element, value);
         let finite = quotient.is_finite() | !value.is_finite();
         (self.adjust(element, value), exact & fits & finite)
     }

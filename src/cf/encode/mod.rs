@@ -2,10 +2,14 @@
 
 mod cells;
 mod columns;
+#[cfg(test)]
+mod number_tests;
 mod stored;
 #[cfg(test)]
 mod tests;
 mod texts;
+#[cfg(test)]
+mod time_tests;
 mod times;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
@@ -151,7 +155,7 @@ impl Encoding {
 
     fn encode_column(&self, column: &ArrayRef, out: &mut Vec<u8>) -> Result<()> {
         let column = plain(column)?;
-        if *column.data_type() == DataType::Null {
+        if *column.data_type() == DataType::Null && self.element() != ElementType::Text {
             let null = match self.null.as_deref() {
                 Some(null) => null,
                 None if column.is_empty() => return Ok(()),
