@@ -13,6 +13,7 @@ use std::time::SystemTime;
 use datafusion::execution::SessionState;
 use parking_lot::{Mutex, RwLock};
 
+use crate::append;
 use crate::array::{Dataset, Group, Variable};
 use crate::catalog::tables::TableParts;
 use crate::cf::join_chars;
@@ -23,6 +24,7 @@ use crate::format::blosc2::Blosc2;
 use crate::format::hdf5::Hdf5;
 use crate::format::zarr::Zarr;
 use crate::query::HyperslabOptions;
+use crate::query::insert::append_options;
 use crate::store::{Kind, Store};
 
 /// Every format, in the order in which a location is tried.
@@ -41,6 +43,8 @@ pub struct Opened {
     pub store: Store,
     /// The metadata.
     pub dataset: Dataset,
+    /// The format that it is in.
+    pub format: &'static dyn Format,
     /// Its tables, once they have been asked for.
     tables: OnceLock<Vec<TableParts>>,
 }
@@ -76,6 +80,8 @@ impl Catalog {
     pub async fn open_as(&self, location: &str, format: Option<&str>) -> Result<Arc<Opened>> {
         let store = Store::open(location)?;
         let kind = store.kind().await?;
+        // Readers of a commit that was cut short would see a part of it.
+        append::recover(&store, append_options(&self.options())?).await?;
         let validator = validator(location, kind);
         if let (Some(validator), Some((kept, opened))) =
             (&validator, self.kept.lock().get(location))
@@ -165,6 +171,7 @@ async fn open(store: Store, kind: Kind, format: Option<&str>) -> Result<Opened> 
         return Ok(Opened {
             store,
             dataset,
+            format: *candidate,
             tables: OnceLock::new(),
         });
     }

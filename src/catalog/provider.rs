@@ -10,9 +10,11 @@ use datafusion::datasource::TableType;
 use datafusion::error::DataFusionError;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::append::Target;
 use crate::catalog::{Catalog, Opened, tables};
 use crate::error::Error;
 use crate::query::engine_error;
+use crate::query::insert::InsertTarget;
 use crate::query::table::ArrayTable;
 
 /// Extensions of array datasets: a name that ends so is meant as a path, even when nothing is there.
@@ -212,10 +214,18 @@ pub async fn provider(
     opened: &Opened,
     parts: &tables::TableParts,
 ) -> Result<Arc<dyn TableProvider>> {
-    let grid = tables::grid(opened, parts, &catalog.options())
+    let options = catalog.options();
+    let grid = tables::grid(opened, parts, &options)
         .await
         .map_err(engine_error)?;
-    Ok(Arc::new(ArrayTable::new(Arc::new(grid))))
+    let target = InsertTarget {
+        target: Target::new(opened.store.clone(), opened.format),
+        decode: tables::decode_options(opened, &options),
+        group: parts.group().to_owned(),
+    };
+    Ok(Arc::new(
+        ArrayTable::new(Arc::new(grid)).with_target(target),
+    ))
 }
 
 /// Whether a name is meant as a path or URL.
