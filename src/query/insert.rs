@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::compute::SortOptions;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::common::Result as EngineResult;
 use datafusion::datasource::sink::DataSink;
@@ -53,6 +53,8 @@ pub struct ArraySink {
     grows: usize,
     /// Which columns the statement gives values.
     given: Vec<bool>,
+    /// The columns of rows; that a coordinate must not be NULL is found, and said, where its place is looked for.
+    rows: SchemaRef,
 }
 
 impl ArraySink {
@@ -82,7 +84,12 @@ impl ArraySink {
                 grid.name
             )));
         }
+        let fields = grid.schema.fields().iter();
+        let fields: Vec<_> = fields
+            .map(|field| field.as_ref().clone().with_nullable(true))
+            .collect();
         Ok(Self {
+            rows: Arc::new(Schema::new(fields)),
             grid,
             target,
             options,
@@ -170,7 +177,7 @@ impl ArraySink {
 #[async_trait]
 impl DataSink for ArraySink {
     fn schema(&self) -> &SchemaRef {
-        &self.grid.schema
+        &self.rows
     }
 
     async fn write_all(

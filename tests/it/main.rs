@@ -15,6 +15,7 @@ mod corpus;
 mod floors;
 mod formats;
 mod grids;
+mod insert;
 mod join;
 mod pushdown;
 mod random;
