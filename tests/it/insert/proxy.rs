@@ -173,7 +173,9 @@ fn forward(state: &State, request: &Message, line: &str) -> std::io::Result<Mess
 
 /// Replaces the object by one that says the same.
 fn foreign(state: &State) -> std::io::Result<()> {
-    let host = format!("Host: 127.0.0.1:{}", state.upstream);
+    // The emulator looks who asks, but not at the signature.
+    let key = "Authorization: AWS4-HMAC-SHA256 Credential=test/20000101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
+    let host = format!("Host: 127.0.0.1:{}\r\n{key}", state.upstream);
     let get = Message {
         head: format!("GET {} HTTP/1.1\r\n{host}\r\n\r\n", state.path).into_bytes(),
         body: Vec::new(),
@@ -189,7 +191,13 @@ fn foreign(state: &State) -> std::io::Result<()> {
         .into_bytes(),
         body,
     };
-    forward(state, &put, "PUT ").map(drop)
+    let answer = forward(state, &put, "PUT ")?;
+    assert!(
+        answer.head.starts_with(b"HTTP/1.1 200"),
+        "{}",
+        String::from_utf8_lossy(&answer.head)
+    );
+    Ok(())
 }
 
 /// The next message of a connection; `None` when there is none.
