@@ -29,6 +29,7 @@ import os, subprocess, sys
 hyperslab, cube, log, first = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 sys.path.insert(0, {here!r})
 from power_loss import insert
+subprocess._USE_VFORK = False  # whoever waits for a child that is stopped right after vfork cannot be stopped
 slice = first
 while True:
     done = subprocess.run([hyperslab, "-c", insert(cube, slice)], capture_output=True, text=True)
@@ -116,7 +117,9 @@ def pull(hyperslab, place, name, slices, pulls, seconds):
         for _ in range(pulls):
             time.sleep(random.uniform(*seconds))
             os.killpg(writer.pid, signal.SIGSTOP)
+            since = time.time()
             while any(now not in "TZ" for now in state(writer.pid)):
+                assert time.time() - since < 20, "the writers do not stop"
                 time.sleep(0.001)
             lines = log.read_text().split("\n")[:-1]
             acknowledged = int(lines[-1]) if lines else slices
