@@ -73,6 +73,7 @@ async fn walk(store: &Store, version: Version) -> Result<Option<Members>> {
     let mut members = Members::new();
     let mut paths = VecDeque::from([String::new()]);
     let mut seen = 0;
+    let mut listed = false;
     while let Some(path) = paths.pop_front() {
         seen += 1;
         if seen > MOST_NODES {
@@ -91,6 +92,7 @@ async fn walk(store: &Store, version: Version) -> Result<Option<Members>> {
             Err(error) => Err(error),
         };
         if matches!(node, Ok(Node::Group(_))) {
+            listed = true;
             let entries = store.list(&path).await?.into_iter();
             paths.extend(
                 entries
@@ -100,7 +102,22 @@ async fn walk(store: &Store, version: Version) -> Result<Option<Members>> {
         }
         members.push((path, node));
     }
+    // A change of several arrays puts their metadata in one document first: what was read one after the other before that
+    // may be of two versions.
+    if listed && is_consolidated(store, version).await? {
+        return Box::pin(walk(store, version)).await;
+    }
     Ok(Some(members))
+}
+
+/// Whether the metadata of all members is in one document.
+async fn is_consolidated(store: &Store, version: Version) -> Result<bool> {
+    Ok(match version {
+        Version::V2 => settled(document(store, "", CONSOLIDATED).await)?
+            .is_ok_and(|found| found.is_some_and(|found| members_v2(store, &found).is_some())),
+        Version::V3 => settled(document(store, "", V3).await)?
+            .is_ok_and(|found| found.is_some_and(|found| consolidated_v3(&found).is_some())),
+    })
 }
 
 /// What the metadata in the directory at `path` describes; `None` when there is none.

@@ -23,7 +23,7 @@ fn load(is_local: bool) -> (u32, u32) {
 #[test]
 fn slices_of_many_writers_are_each_there_once() {
     for name in if is_full() {
-        &["bare", "v3_sharded"][..]
+        &["bare", "v2_plain", "v3_sharded"][..]
     } else {
         &["bare"]
     } {
