@@ -19,7 +19,7 @@ use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::resolve::resolve_table_references;
-use datafusion::sql::sqlparser;
+use datafusion::sql::sqlparser::dialect::{GenericDialect, dialect_from_str};
 
 use crate::append::{Outcome, Target, Vacuum};
 use crate::catalog::factory::{DatasetTableFactory, STORED_AS};
@@ -119,12 +119,11 @@ impl Session {
     /// # Errors
     /// When the statement is wrong, or a dataset it names cannot be opened.
     pub async fn sql(&self, sql: &str) -> Result<DataFrame> {
-        let dialect = self.dialect();
-        if let Some(change) = versions::change(sql, dialect.as_ref()) {
+        let (change, rewritten) = self.versions(sql);
+        if let Some(change) = change {
             let done = self.change(change).await.map_err(engine_error)?;
             return self.context.read_batch(done);
         }
-        let rewritten = versions::rewrite(sql, dialect.as_ref());
         let sql = rewritten.as_deref().unwrap_or(sql);
         match self.context.sql(sql).await {
             Ok(frame) => Ok(frame),
@@ -183,11 +182,13 @@ impl Session {
         RecordBatch::try_from_iter([(name, values)]).map_err(|e| Error::Invalid(e.to_string()))
     }
 
-    fn dialect(&self) -> Box<dyn sqlparser::dialect::Dialect> {
+    /// What a statement says about versions: the change that it is, or what it is in the engine's grammar.
+    fn versions(&self, sql: &str) -> (Option<Change>, Option<String>) {
         let state = self.context.state();
-        let dialect = state.config_options().sql_parser.dialect;
-        sqlparser::dialect::dialect_from_str(dialect)
-            .unwrap_or_else(|| Box::new(sqlparser::dialect::GenericDialect {}))
+        let dialect = dialect_from_str(state.config_options().sql_parser.dialect)
+            .unwrap_or_else(|| Box::new(GenericDialect {}));
+        let change = versions::change(sql, dialect.as_ref());
+        (change, versions::rewrite(sql, dialect.as_ref()))
     }
 
     /// Runs a statement; rows come as they are found.

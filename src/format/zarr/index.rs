@@ -123,7 +123,9 @@ mod tests {
                     style,
                     separator,
                 };
-                for coord in [&[][..], &[0], &[7, 20], &[1, 0, 3]] {
+                // Without dimensions a key is that of the first of one.
+                assert_eq!(keys.coord(&keys.key(&[]), 0).as_deref(), Some(&[][..]));
+                for coord in [&[0][..], &[7, 20], &[1, 0, 3]] {
                     let key = keys.key(coord);
                     assert_eq!(
                         keys.coord(&key, coord.len()).as_deref(),
