@@ -12,6 +12,7 @@ use crate::array::slab::{
 };
 use crate::codec::Scratch;
 use crate::error::{Error, Result, Within};
+use crate::read::encoded::{Encoded, Needed, Part, Stored};
 use crate::read::{Fetched, ReadPlan};
 use crate::store::Store;
 
@@ -68,7 +69,7 @@ impl Buffers {
 }
 
 /// A buffer of exactly `length` bytes whose content does not matter.
-fn sized(buffer: &mut Vec<u8>, length: usize) -> &mut [u8] {
+pub(super) fn sized(buffer: &mut Vec<u8>, length: usize) -> &mut [u8] {
     if buffer.len() < length {
         // Fresh zeroed pages are not touched before they are needed; growing in place would touch all of them. Some room
         // is left, since encoded chunks differ in size and each growth costs new pages.
@@ -227,7 +228,7 @@ impl Job {
             size: self.size()?,
         };
         for (at, (number, address)) in plan.chunks.iter().enumerate() {
-            let bytes = fetched.get(at).and_then(Option::as_deref);
+            let bytes = stored(fetched, at);
             self.visit(store, (*number, address), bytes, buffers, &mut sink)?;
         }
         Ok(slab.into())
@@ -246,7 +247,7 @@ impl Job {
         &self,
         store: &Store,
         (number, address): (u64, &ChunkAddress),
-        fetched: Option<&[u8]>,
+        fetched: Option<Stored<'_>>,
         buffers: &mut Buffers,
         sink: &mut dyn Sink,
     ) -> Result<()> {
@@ -298,17 +299,19 @@ impl Job {
             scratch,
             ..
         } = buffers;
-        let Some(bytes) = part.encoded(store, encoded)? else {
+        let pipeline = &self.layout.pipeline;
+        let blocks = self.touched(part.skipped(), &part.crop)?;
+        let needed = blocks.as_ref().map(|blocks| blocks.needed());
+        let Some(Stored { bytes, read }) = part.encoded(store, needed.as_ref(), encoded)? else {
             counters.chunks_missing += 1;
             return sink.fill(&self.layout.fill, &part.crop);
         };
         counters.chunks_read += 1;
-        counters.bytes_read += bytes.len();
-        let pipeline = &self.layout.pipeline;
-        if let ElementOrder::Blocked(block) = &self.layout.order
+        counters.bytes_read += read;
+        if let Some(touched) = blocks
             && let Some(blocks) = pipeline.blocks(bytes, part.skipped())?
         {
-            let length = size * self.block_cells(block)?;
+            let length = size * touched.cells;
             if blocks.block_size() != length.min(blocks.nbytes())
                 || blocks.nbytes() != decoded_length
             {
@@ -318,12 +321,11 @@ impl Job {
                     blocks.nbytes()
                 )));
             }
-            let strides = block_strides(block);
-            for (number, crop) in self.blocks_of(block, &part.crop)? {
+            for (number, crop) in touched.blocks {
                 let decoded = sized(chunk, length);
                 blocks.decode_block(number, decoded, scratch)?;
                 counters.bytes_decoded += length;
-                sink.cells(decoded, &strides, &crop)?;
+                sink.cells(decoded, &touched.strides, &crop)?;
             }
             return Ok(());
         }
@@ -440,6 +442,23 @@ impl Job {
         Ok(())
     }
 
+    /// What the blocks of a chunk are that hold a selected cell, where blocks are decoded one by one.
+    pub(super) fn touched(&self, skipped: u32, crop: &Crop) -> Result<Option<Touched>> {
+        let ElementOrder::Blocked(block) = &self.layout.order else {
+            return Ok(None);
+        };
+        if !self.layout.pipeline.has_blocks(skipped) {
+            return Ok(None);
+        }
+        let cells = self.block_cells(block)?;
+        Ok(Some(Touched {
+            cells,
+            of: self.chunk_cells.div_ceil(cells.max(1)),
+            strides: block_strides(block),
+            blocks: self.blocks_of(block, crop)?,
+        }))
+    }
+
     fn block_cells(&self, block: &[u64]) -> Result<usize> {
         usize::try_from(block.iter().product::<u64>())
             .map_err(|_| Error::Exhausted("a block has too many cells".into()))
@@ -475,53 +494,30 @@ impl Job {
     }
 }
 
-/// One chunk of a plan: where it is, its bytes where they had to be fetched, and what of it is selected.
-pub(super) struct Part<'a> {
-    pub(super) address: &'a ChunkAddress,
-    pub(super) fetched: Option<&'a [u8]>,
-    pub(super) crop: Crop,
+/// The blocks of a chunk that hold a selected cell.
+pub(super) struct Touched {
+    /// Cells of a block, and their strides.
+    cells: usize,
+    strides: Vec<usize>,
+    /// How many blocks the chunk has.
+    of: usize,
+    /// Their numbers, and the part of the crop in each.
+    blocks: Vec<(usize, Crop)>,
 }
 
-impl Part<'_> {
-    /// The stored bytes; `None` when the chunk was never written.
-    pub(super) fn encoded<'b>(
-        &'b self,
-        store: &Store,
-        buffer: &'b mut Vec<u8>,
-    ) -> Result<Option<&'b [u8]>> {
-        match (self.address, self.fetched) {
-            (ChunkAddress::Missing, _) => Ok(None),
-            (_, Some(bytes)) => Ok(Some(bytes)),
-            (ChunkAddress::Inline(bytes), None) => Ok(Some(bytes)),
-            (ChunkAddress::Object(_), None) if !store.is_local() => Ok(None),
-            (ChunkAddress::Object(object), None) => {
-                Ok(store.get_local(object, buffer)?.then_some(&**buffer))
-            }
-            (
-                ChunkAddress::Range {
-                    object,
-                    offset,
-                    length,
-                    ..
-                },
-                None,
-            ) => {
-                let length = usize::try_from(*length)
-                    .map_err(|_| Error::Corrupt("its stored size cannot be addressed".into()))?;
-                store.check_local(object, *offset, length)?;
-                let encoded = sized(buffer, length);
-                store.read_local(object, *offset, encoded)?;
-                Ok(Some(encoded))
-            }
+impl Touched {
+    pub(super) fn needed(&self) -> Needed {
+        Needed {
+            blocks: self.blocks.iter().map(|(number, _)| *number).collect(),
+            of: self.of,
         }
     }
+}
 
-    pub(super) fn skipped(&self) -> u32 {
-        match self.address {
-            ChunkAddress::Range { skipped, .. } => *skipped,
-            ChunkAddress::Missing | ChunkAddress::Inline(_) | ChunkAddress::Object(_) => 0,
-        }
-    }
+/// The bytes of a chunk that was fetched.
+pub(super) fn stored(fetched: &Fetched, at: usize) -> Option<Stored<'_>> {
+    let encoded = fetched.get(at).and_then(Option::as_ref);
+    encoded.map(Encoded::stored)
 }
 
 /// Strides of the cells within a block.
