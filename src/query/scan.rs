@@ -24,7 +24,7 @@ use datafusion::physical_plan::filter_pushdown::{FilterPushdownPropagation, Push
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
-use crate::array::chunk::ElementOrder;
+use crate::array::chunk::{ChunkGrid, ElementOrder};
 use crate::array::hyperslab::{IndexSet, Selection};
 use crate::query::HyperslabOptions;
 use crate::query::grid::{Grid, VariableColumn};
@@ -289,25 +289,30 @@ impl ArraySource {
         Ok(self)
     }
 
-    /// Decoded bytes of the chunks that have to be decoded as a whole, however few of their cells are selected.
+    /// Decoded bytes of the chunks, or of the blocks of them, that have to be decoded as a whole, however few of their
+    /// cells are selected.
     fn encoded_bytes(&self) -> u64 {
-        let whole = |variable: &&VariableColumn| {
-            let layout = &variable.variable.layout;
-            !layout.pipeline.0.is_empty() && layout.order == ElementOrder::C
-        };
         let bytes = |variable: &VariableColumn| {
             let layout = &variable.variable.layout;
+            if layout.pipeline.0.is_empty() {
+                return 0;
+            }
             let selection = variable.selection(&self.pruned.selection);
             let size = layout.element.size().unwrap_or(32) as u64;
-            count_touched_chunks(&layout.grid, &selection)
-                .saturating_mul(layout.grid.chunk_cells())
+            let blocks = match &layout.order {
+                ElementOrder::Blocked(block) if layout.pipeline.has_blocks(0) => {
+                    // As if the chunks were a whole number of blocks.
+                    ChunkGrid::new(layout.grid.shape().to_vec(), block.clone()).ok()
+                }
+                ElementOrder::C | ElementOrder::Permuted(_) | ElementOrder::Blocked(_) => None,
+            };
+            let grid = blocks.as_ref().unwrap_or(&layout.grid);
+            count_touched_chunks(grid, &selection)
+                .saturating_mul(grid.chunk_cells())
                 .saturating_mul(size)
         };
         let variables = self.variables().into_iter();
-        variables
-            .filter(whole)
-            .map(bytes)
-            .fold(0, u64::saturating_add)
+        variables.map(bytes).fold(0, u64::saturating_add)
     }
 
     /// The variables that are read: those of the output and of the residual predicate, each once.
