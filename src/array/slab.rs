@@ -251,27 +251,30 @@ pub fn each_row(
                 stride,
             )?;
         }
-        let mut dim = outer.len();
-        loop {
-            let Some(next) = dim.checked_sub(1) else {
-                return Ok(());
-            };
-            dim = next;
-            let (Some(runs), Some((run, step))) = (outer.get(dim), at.get_mut(dim)) else {
-                return Ok(());
-            };
-            *step += 1;
-            if runs.get(*run).is_some_and(|r| *step < r.length) {
-                break;
-            }
-            *step = 0;
-            *run += 1;
-            if *run < runs.len() {
-                break;
-            }
-            *run = 0;
+        if !advance(outer.iter().map(Vec::as_slice), &mut at) {
+            return Ok(());
         }
     }
+}
+
+/// Steps an odometer over the indices of some dimensions, each given by its runs; false at its end.
+pub fn advance<'a>(
+    dims: impl DoubleEndedIterator<Item = &'a [Run]> + ExactSizeIterator,
+    at: &mut [(usize, usize)],
+) -> bool {
+    for (runs, (run, step)) in dims.zip(at.iter_mut()).rev() {
+        *step += 1;
+        if runs.get(*run).is_some_and(|run| *step < run.length) {
+            return true;
+        }
+        *step = 0;
+        *run += 1;
+        if *run < runs.len() {
+            return true;
+        }
+        *run = 0;
+    }
+    false
 }
 
 type Joined = (Vec<usize>, Vec<usize>, Vec<Vec<Run>>);

@@ -16,9 +16,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{JoinSide, JoinType, NullEquality, Result, internal_datafusion_err};
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column as ColumnExpr;
@@ -34,8 +32,8 @@ use datafusion::physical_plan::projection::ProjectionExec;
 
 use crate::query::HyperslabOptions;
 use crate::query::join::fold::Fold;
-use crate::query::lowrank::columns_of;
-use crate::query::scan::ArraySource;
+use crate::query::lowrank::columns_of_all;
+use crate::query::view::{View, inlined, noted};
 
 /// The rule that turns joins of arrays on their dimensions into scans.
 #[derive(Debug, Default)]
@@ -148,7 +146,7 @@ fn projected(
     exprs: &[Arc<dyn PhysicalExpr>],
     scan: Arc<dyn ExecutionPlan>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    let wanted = wanted(exprs);
+    let wanted = columns_of_all(exprs);
     let schema = node.schema();
     let exprs = exprs.iter().zip(schema.fields()).map(|(expr, field)| {
         let expr = inlined(expr, |column| {
@@ -159,14 +157,6 @@ fn projected(
     });
     let exprs = exprs.collect::<Result<Vec<_>>>()?;
     Ok(Arc::new(ProjectionExec::try_new(exprs, scan)?))
-}
-
-/// The columns that some expressions need, in increasing order.
-fn wanted(exprs: &[Arc<dyn PhysicalExpr>]) -> Vec<usize> {
-    let mut wanted: Vec<usize> = exprs.iter().flat_map(columns_of).collect();
-    wanted.sort_unstable();
-    wanted.dedup();
-    wanted
 }
 
 fn with_children(
@@ -195,7 +185,7 @@ impl From<DataFusionError> for Stays {
 
 /// An equi-join of two scans of arrays.
 struct Join {
-    sides: [Side; 2],
+    sides: [View; 2],
     kind: JoinType,
     /// Pairs of keys, over the columns of the grids.
     on: Vec<[Arc<dyn PhysicalExpr>; 2]>,
@@ -203,12 +193,6 @@ struct Join {
     /// Side and column of every column of the output.
     output: Vec<(usize, usize)>,
     schema: SchemaRef,
-}
-
-/// One side of a join: a scan, and its columns as expressions over those of the grid.
-struct Side {
-    source: ArraySource,
-    exprs: Exprs,
 }
 
 impl Join {
@@ -238,8 +222,8 @@ impl Join {
         if nulls != NullEquality::NullEqualsNothing || node.fetch().is_some() {
             return None;
         }
-        let sides = [Side::of(children[0])?, Side::of(children[1])?];
-        let all = |side: usize| (0..sides[side].exprs.len()).map(move |column| (side, column));
+        let sides = [side(children[0])?, side(children[1])?];
+        let all = |side: usize| (0..sides[side].columns.len()).map(move |column| (side, column));
         let all: Vec<(usize, usize)> = match kind {
             JoinType::Inner | JoinType::Left | JoinType::Right => all(0).chain(all(1)).collect(),
             JoinType::LeftSemi => all(0).collect(),
@@ -255,7 +239,12 @@ impl Join {
         };
         let on = on
             .iter()
-            .map(|(left, right)| Some([sides[0].inlined(left)?, sides[1].inlined(right)?]))
+            .map(|(left, right)| {
+                Some([
+                    sides[0].on_table(left).ok()?,
+                    sides[1].on_table(right).ok()?,
+                ])
+            })
             .collect::<Option<_>>()?;
         let filter = match filter {
             Some(filter) => Some(parts(filter)?),
@@ -274,7 +263,7 @@ impl Join {
     /// The same join with no more columns than `exprs` need; with all of them if there are no projections.
     fn wanting(&mut self, exprs: Option<&[Arc<dyn PhysicalExpr>]>) -> Result<&Self> {
         if let Some(exprs) = exprs {
-            let wanted = wanted(exprs);
+            let wanted = columns_of_all(exprs);
             let output = wanted.iter().filter_map(|column| self.output.get(*column));
             self.output = output.copied().collect();
             self.schema = Arc::new(self.schema.project(&wanted)?);
@@ -288,7 +277,7 @@ impl Join {
             JoinType::Left | JoinType::LeftSemi => Fold::new(self, 0).scan(),
             JoinType::Right | JoinType::RightSemi => Fold::new(self, 1).scan(),
             _ => {
-                let size = |side: &Side| {
+                let size = |side: &View| {
                     let cells = side.source.pruned.selection.cells();
                     (side.source.grid.axes.len(), cells)
                 };
@@ -301,60 +290,19 @@ impl Join {
     }
 }
 
-impl Side {
-    /// The scan below a node, if nothing but projections lies between.
-    fn of(node: &Arc<dyn ExecutionPlan>) -> Option<Self> {
-        if let Some(scan) = node.downcast_ref::<DataSourceExec>() {
-            let source = scan.data_source().downcast_ref::<ArraySource>()?.clone();
-            let columns = source.projection.iter();
-            let exprs = columns.map(|column| {
-                let name = source.grid.schema.field(*column).name();
-                Arc::new(ColumnExpr::new(name, *column)) as Arc<dyn PhysicalExpr>
-            });
-            let exprs = exprs.collect();
-            return Some(Self { source, exprs });
-        }
-        if let Some(limit) = node.downcast_ref::<GlobalLimitExec>() {
-            // The scan gives no more rows than that anyway.
-            let side = Self::of(limit.input())?;
-            let within = side.source.limit? <= limit.fetch()? && limit.skip() == 0;
-            return within.then_some(side);
-        }
-        let projection = node.downcast_ref::<ProjectionExec>()?;
-        let below = Self::of(projection.input())?;
-        let exprs = projection
-            .expr()
-            .iter()
-            .map(|item| below.inlined(&item.expr).filter(|expr| !is_volatile(expr)))
-            .collect::<Option<_>>()?;
-        Some(Self {
-            source: below.source,
-            exprs,
-        })
+/// The scan below a side of a join, if nothing but projections lies between.
+fn side(node: &Arc<dyn ExecutionPlan>) -> Option<View> {
+    if let Some(limit) = node.downcast_ref::<GlobalLimitExec>() {
+        // The scan gives no more rows than that anyway.
+        let side = side(limit.input())?;
+        let within = side.source.limit? <= limit.fetch()? && limit.skip() == 0;
+        return within.then_some(side);
     }
-
-    /// An expression over the columns of this side as one over those of the grid.
-    fn inlined(&self, expr: &Arc<dyn PhysicalExpr>) -> Option<Arc<dyn PhysicalExpr>> {
-        inlined(expr, |column| self.exprs.get(column).cloned()).ok()
-    }
-}
-
-/// An expression whose columns are replaced by other expressions.
-fn inlined(
-    expr: &Arc<dyn PhysicalExpr>,
-    by: impl Fn(usize) -> Option<Arc<dyn PhysicalExpr>>,
-) -> Result<Arc<dyn PhysicalExpr>> {
-    Arc::clone(expr)
-        .transform(|node| {
-            Ok(match node.downcast_ref::<ColumnExpr>() {
-                Some(column) => Transformed::yes(
-                    by(column.index())
-                        .ok_or_else(|| internal_datafusion_err!("no column {}", column.name()))?,
-                ),
-                None => Transformed::no(node),
-            })
-        })
-        .data()
+    let Some(projection) = node.downcast_ref::<ProjectionExec>() else {
+        return View::scan(node);
+    };
+    let side = side(projection.input())?.through(projection).ok()?;
+    (!side.columns.iter().any(is_volatile)).then_some(side)
 }
 
 fn parts(filter: &JoinFilter) -> Option<Condition> {
@@ -374,26 +322,11 @@ fn parts(filter: &JoinFilter) -> Option<Condition> {
 
 /// The same join, with the reason why it stays one in what EXPLAIN says of its scans.
 fn explained(node: &Arc<dyn ExecutionPlan>, why: &str) -> Result<Arc<dyn ExecutionPlan>> {
-    let noted = |child: &Arc<dyn ExecutionPlan>| {
-        Arc::clone(child)
-            .transform_down(|node| {
-                let scan = node.downcast_ref::<DataSourceExec>();
-                let source = scan.and_then(|scan| scan.data_source().downcast_ref::<ArraySource>());
-                Ok(match source {
-                    Some(source) => {
-                        let source = source.clone().with_note(format!("not one scan: {why}"));
-                        Transformed::yes(DataSourceExec::from_data_source(source) as _)
-                    }
-                    None => Transformed::no(node),
-                })
-            })
-            .data()
-    };
     let mut children: Vec<Arc<dyn ExecutionPlan>> =
         node.children().into_iter().map(Arc::clone).collect();
     // The last is the one that the engine looks partners up for.
     if let Some(last) = children.last_mut() {
-        *last = noted(last)?;
+        *last = noted(last, &format!("not one scan: {why}"))?;
     }
     with_children(node, children)
 }

@@ -18,6 +18,9 @@ use crate::query::grid::{Column, Grid};
 use crate::read::batch::{Rows, indices, select};
 use crate::read::{self, Buffers};
 
+/// Most cells on which anything is evaluated before data is read.
+pub const MAX_PLANE: u64 = 1 << 24;
+
 /// Rows of one evaluation.
 const BLOCK: usize = 1 << 16;
 
@@ -36,9 +39,7 @@ impl Bound {
     /// # Errors
     /// When one refers to a column that the table does not have.
     pub fn new(grid: &Grid, exprs: &[Arc<dyn PhysicalExpr>]) -> Result<Self> {
-        let mut columns: Vec<usize> = exprs.iter().flat_map(columns_of).collect();
-        columns.sort_unstable();
-        columns.dedup();
+        let columns = columns_of_all(exprs);
         let schema: Schema = grid.schema.project(&columns)?;
         let exprs = exprs
             .iter()
@@ -93,10 +94,16 @@ impl Bound {
 /// The columns of the table that an expression refers to, in increasing order.
 #[must_use]
 pub fn columns_of(expr: &Arc<dyn PhysicalExpr>) -> Vec<usize> {
-    let mut columns: Vec<usize> = collect_columns(expr)
-        .iter()
-        .map(ColumnExpr::index)
-        .collect();
+    columns_of_all([expr])
+}
+
+/// The columns of the table that some expressions refer to, in increasing order.
+#[must_use]
+pub fn columns_of_all<'a>(
+    exprs: impl IntoIterator<Item = &'a Arc<dyn PhysicalExpr>>,
+) -> Vec<usize> {
+    let columns = exprs.into_iter().flat_map(collect_columns);
+    let mut columns: Vec<usize> = columns.map(|column| column.index()).collect();
     columns.sort_unstable();
     columns.dedup();
     columns
@@ -143,9 +150,7 @@ pub async fn evaluate(
     exprs: &[Arc<dyn PhysicalExpr>],
     buffers: &mut Buffers,
 ) -> Result<Vec<ArrayRef>> {
-    let mut columns: Vec<usize> = exprs.iter().flat_map(columns_of).collect();
-    columns.sort_unstable();
-    columns.dedup();
+    let columns = columns_of_all(exprs);
     let mut sources = Vec::with_capacity(columns.len());
     for column in columns {
         sources.push(match grid.variable(column) {
@@ -178,10 +183,7 @@ pub fn evaluate_in_memory(
     axes: &[usize],
     exprs: &[Arc<dyn PhysicalExpr>],
 ) -> Result<Vec<ArrayRef>> {
-    let mut columns: Vec<usize> = exprs.iter().flat_map(columns_of).collect();
-    columns.sort_unstable();
-    columns.dedup();
-    let sources = columns
+    let sources = columns_of_all(exprs)
         .into_iter()
         .map(|column| vector(grid, selection, column))
         .collect::<Result<Vec<_>>>()?;
@@ -207,7 +209,11 @@ enum Source {
     Cells(Vec<usize>, ArrayRef),
 }
 
-fn part(selection: &Selection, axes: &[usize]) -> Result<Selection> {
+/// What of a selection lies along some axes.
+///
+/// # Errors
+/// When the selection has no such axis.
+pub(super) fn part(selection: &Selection, axes: &[usize]) -> Result<Selection> {
     let dim = |axis: &usize| {
         selection
             .dims

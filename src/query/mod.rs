@@ -5,12 +5,14 @@ pub mod align;
 pub mod grid;
 pub mod join;
 pub mod lowrank;
+mod metrics;
 mod promises;
 pub mod prune;
 pub mod scan;
 mod stream;
 pub mod table;
 mod tile;
+mod view;
 
 use std::any::Any;
 use std::ops::Deref;

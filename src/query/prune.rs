@@ -23,9 +23,6 @@ use crate::query::grid::{Column, Grid};
 use crate::query::lowrank::{self, Bound, columns_of, coordinate, footprint};
 use crate::read::Buffers;
 
-/// Most cells on which a predicate is evaluated before the scan; above it, it filters decoded blocks.
-pub(super) const MAX_PLANE: u64 = 1 << 24;
-
 /// What is left to read of a grid once the predicates have been looked at.
 #[derive(Clone, Debug)]
 pub struct Pruned {
@@ -173,7 +170,7 @@ impl Pruned {
                 grid.variable(*column)
                     .is_some_and(|variable| variable.axes.len() == grid.axes.len())
             });
-        allowed && cells <= MAX_PLANE && !full_rank
+        allowed && cells <= lowrank::MAX_PLANE && !full_rank
     }
 
     /// `index <op> literal` on a dimension too long for a vector: a range, without a step a cell.
@@ -398,6 +395,15 @@ impl Predicate {
     }
 }
 
+/// Which rows a predicate holds for; NULL counts as false.
+#[must_use]
+pub fn holds(predicate: &BooleanArray) -> BooleanBuffer {
+    match predicate.nulls() {
+        Some(nulls) => predicate.values() & nulls.inner(),
+        None => predicate.values().clone(),
+    }
+}
+
 /// Which rows all of `terms` hold for; NULL counts as false.
 fn conjunction(terms: &[ArrayRef]) -> Result<BooleanBuffer> {
     let mut all: Option<BooleanBuffer> = None;
@@ -405,10 +411,7 @@ fn conjunction(terms: &[ArrayRef]) -> Result<BooleanBuffer> {
         let term = term
             .as_boolean_opt()
             .ok_or_else(|| internal_datafusion_err!("a predicate is not boolean"))?;
-        let term = match term.nulls() {
-            Some(nulls) => term.values() & nulls.inner(),
-            None => term.values().clone(),
-        };
+        let term = holds(term);
         all = Some(match all {
             Some(all) => &all & &term,
             None => term,

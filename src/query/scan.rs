@@ -14,7 +14,6 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::{Column as ColumnExpr, DynamicFilterTracking};
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
-use datafusion::physical_expr::utils::reassign_expr_columns;
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_plan::DisplayFormatType;
@@ -31,6 +30,7 @@ use crate::query::grid::{Grid, VariableColumn};
 use crate::query::prune::{Predicate, Pruned};
 use crate::query::stream;
 use crate::query::tile::{Tiles, tile_shape};
+use crate::query::view::inlined;
 use crate::read::count_touched_chunks;
 
 /// Decoded bytes below which another partition costs more than it brings.
@@ -549,21 +549,19 @@ impl DataSource for ArraySource {
 impl ArraySource {
     /// A filter on the output as a filter on the table.
     fn to_table(&self, filter: &Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
-        let exprs = self
-            .projection
-            .iter()
-            .zip(self.schema.fields())
-            .map(|(column, field)| {
-                datafusion::physical_expr::projection::ProjectionExpr::new(
-                    Arc::new(ColumnExpr::new(
-                        self.grid.schema.field(*column).name(),
-                        *column,
-                    )) as _,
-                    field.name(),
-                )
-            });
-        let filter = ProjectionExprs::new(exprs).unproject_expr(filter)?;
-        reassign_expr_columns(filter, &self.grid.schema)
+        let shown = self.shown();
+        inlined(filter, |column| shown.get(column).cloned())
+    }
+
+    /// The columns of the output, as expressions on the columns of the table.
+    pub(super) fn shown(&self) -> Vec<Arc<dyn PhysicalExpr>> {
+        let columns = self.projection.iter();
+        columns
+            .map(|column| {
+                let name = self.grid.schema.field(*column).name();
+                Arc::new(ColumnExpr::new(name, *column)) as _
+            })
+            .collect()
     }
 }
 

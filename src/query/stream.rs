@@ -21,11 +21,12 @@ use crate::array::slab::{Slab, SlabData};
 use crate::error::Error;
 use crate::query::engine_error;
 use crate::query::grid::{Column, VariableColumn};
+use crate::query::metrics::ReadMetrics;
 use crate::query::prune::excludes;
 use crate::query::scan::{ArraySource, Shared, Work};
 use crate::query::tile::{Tile, Tiles};
 use crate::read::batch::{DimensionColumn, Rows, slice};
-use crate::read::{self, Buffers, Counters, ReadPlan, count_touched_chunks};
+use crate::read::{self, Buffers, ReadPlan, count_touched_chunks};
 
 /// Variables of lower rank with at most this many selected cells are read once, not tile by tile.
 const KEEP_CELLS: u64 = 1 << 20;
@@ -57,44 +58,30 @@ struct Metrics {
     pruned_mask: PruningMetrics,
     pruned_dynamic: PruningMetrics,
     skipped_by_predicate: Count,
-    chunks_read: Count,
-    chunks_missing: Count,
-    bytes_read: Count,
-    bytes_decoded: Count,
+    read: ReadMetrics,
     decode_time: Time,
 }
 
 impl Metrics {
     fn new(source: &ArraySource, partition: usize) -> Self {
         let set = source.execution_metrics();
-        let index = MetricBuilder::new(set).pruning_metrics("chunks_pruned_by_index", partition);
-        if partition == 0 {
-            let (touched, all) = source.chunks();
-            let count = |chunks| usize::try_from(chunks).unwrap_or(usize::MAX);
-            index.add_pruned(count(all - touched));
-            index.add_matched(count(touched));
-        }
-        let counter = |name: &'static str| MetricBuilder::new(set).counter(name, partition);
+        // One partition answers for all of them.
+        let chunks = if partition == 0 {
+            source.chunks()
+        } else {
+            (0, 0)
+        };
         Self {
             baseline: BaselineMetrics::new(set, partition),
             pruned_mask: MetricBuilder::new(set)
                 .pruning_metrics("chunks_pruned_by_mask", partition),
             pruned_dynamic: MetricBuilder::new(set)
                 .pruning_metrics("chunks_pruned_by_dynamic_filter", partition),
-            skipped_by_predicate: counter("chunks_skipped_by_predicate"),
-            chunks_read: counter("chunks_read"),
-            chunks_missing: counter("chunks_missing"),
-            bytes_read: counter("bytes_read"),
-            bytes_decoded: counter("bytes_decoded"),
+            skipped_by_predicate: MetricBuilder::new(set)
+                .counter("chunks_skipped_by_predicate", partition),
+            read: ReadMetrics::new(set, partition, chunks),
             decode_time: MetricBuilder::new(set).subset_time("decode_time", partition),
         }
-    }
-
-    fn add(&self, counters: Counters) {
-        self.chunks_read.add(counters.chunks_read);
-        self.chunks_missing.add(counters.chunks_missing);
-        self.bytes_read.add(counters.bytes_read);
-        self.bytes_decoded.add(counters.bytes_decoded);
     }
 }
 
@@ -574,7 +561,9 @@ impl Worker {
         let timer = self.metrics.decode_time.timer();
         let slab = read::decode(&store, &plan, &fetched, &mut self.buffers);
         timer.done();
-        self.metrics.add(std::mem::take(&mut self.buffers.counters));
+        self.metrics
+            .read
+            .add(std::mem::take(&mut self.buffers.counters));
         slab.map_err(place)
     }
 

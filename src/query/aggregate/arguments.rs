@@ -11,13 +11,10 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column as ColumnExpr, Literal};
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 
-use crate::query::aggregate::view::View;
 use crate::query::grid::Grid;
 use crate::query::lowrank::{self, columns_of, footprint};
+use crate::query::view::View;
 use crate::read::reduce::{Aggregate, Argument};
-
-/// Most cells of an argument that is evaluated before data is read.
-const MAX_PLANE: u64 = 1 << 24;
 
 /// An aggregate that is computed from dense accumulators.
 #[derive(Clone, Debug)]
@@ -83,6 +80,46 @@ impl Kind {
     }
 }
 
+/// An aggregate of one argument that there are dense kernels for.
+pub(super) struct Call {
+    pub(super) kind: Kind,
+    /// The argument, on the columns of the table.
+    pub(super) argument: Arc<dyn PhysicalExpr>,
+    /// Types of the columns of its partial state.
+    pub(super) state: Vec<DataType>,
+}
+
+impl Call {
+    /// What `function` is; the error says why it is no such aggregate.
+    pub(super) fn of(
+        view: &View,
+        function: &AggregateFunctionExpr,
+    ) -> Result<std::result::Result<Self, String>> {
+        if function.is_distinct() || !function.order_bys().is_empty() {
+            return Ok(Err("DISTINCT or ORDER BY".into()));
+        }
+        let name = function.fun().name();
+        let Some(kind) = Kind::of(name) else {
+            return Ok(Err(format!("no dense kernel for {name}")));
+        };
+        let arguments = function.expressions();
+        let [argument] = arguments.as_slice() else {
+            return Ok(Err("more than one argument".into()));
+        };
+        let argument = view.on_table(argument)?;
+        if is_volatile(&argument) {
+            return Ok(Err("the argument changes from row to row".into()));
+        }
+        let state = function.state_fields()?;
+        let state = state.iter().map(|field| field.data_type().clone());
+        Ok(Ok(Self {
+            kind,
+            argument,
+            state: state.collect(),
+        }))
+    }
+}
+
 impl Dense {
     /// How an aggregate without a filter of its own is computed; the error says why it cannot be this way.
     pub(super) fn new(
@@ -90,26 +127,15 @@ impl Dense {
         function: &AggregateFunctionExpr,
     ) -> Result<std::result::Result<Self, String>> {
         let refuse = |why: String| Ok(Err(format!("{}: {why}", function.name())));
-        if function.is_distinct() || !function.order_bys().is_empty() {
-            return refuse("DISTINCT or ORDER BY".into());
-        }
-        let Some(kind) = Kind::of(function.fun().name()) else {
-            return refuse(format!("no dense kernel for {}", function.fun().name()));
+        let Call {
+            kind,
+            argument,
+            state,
+        } = match Call::of(view, function)? {
+            Ok(call) => call,
+            Err(why) => return refuse(why),
         };
-        let arguments = function.expressions();
-        let [argument] = arguments.as_slice() else {
-            return refuse("more than one argument".into());
-        };
-        let argument = view.on_table(argument)?;
         let grid = view.source.grid().as_ref();
-        if is_volatile(&argument) {
-            return refuse("the argument changes from row to row".into());
-        }
-        let state: Vec<DataType> = function
-            .state_fields()?
-            .iter()
-            .map(|field| field.data_type().clone())
-            .collect();
         if let Some(literal) = argument.downcast_ref::<Literal>()
             && kind == Kind::Count
         {
@@ -156,7 +182,7 @@ pub(super) fn is_low(view: &View, expr: &Arc<dyn PhysicalExpr>) -> bool {
     let grid = view.source.grid();
     let axes = footprint(grid, expr);
     let low = axes.len() < grid.axes.len() || lowrank::in_memory(grid, expr);
-    low && lowrank::cells(&view.source.pruned().selection, &axes) <= MAX_PLANE
+    low && lowrank::cells(&view.source.pruned().selection, &axes) <= lowrank::MAX_PLANE
 }
 
 /// An aggregate of the stored numbers of one variable.
@@ -290,6 +316,9 @@ impl Affine {
     }
 }
 
+/// The types in which products are computed.
+const FLOATS: [DataType; 2] = [DataType::Float32, DataType::Float64];
+
 /// A column of full rank times an expression of lower rank.
 fn weighted(
     grid: &Grid,
@@ -301,9 +330,8 @@ fn weighted(
     else {
         return match expr.downcast_ref::<CastExpr>() {
             Some(cast) if expr.data_type(&grid.schema)? == DataType::Float64 => {
-                let floats = [DataType::Float32, DataType::Float64];
                 let inner = cast.expr();
-                if floats.contains(&inner.data_type(&grid.schema)?) {
+                if FLOATS.contains(&inner.data_type(&grid.schema)?) {
                     weighted(grid, inner)
                 } else {
                     Ok(None)
@@ -321,9 +349,8 @@ fn weighted(
     ];
     for (data, weight) in sides {
         let low = footprint(grid, weight).len() < grid.axes.len();
-        let floats = [DataType::Float32, DataType::Float64];
         if low
-            && floats.contains(&weight.data_type(&grid.schema)?)
+            && FLOATS.contains(&weight.data_type(&grid.schema)?)
             && let Some(affine) = Affine::of(grid, data)?
             && (affine.scale, affine.offset) == (1.0, 0.0)
         {

@@ -3,25 +3,25 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
-use arrow::buffer::BooleanBuffer;
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::common::Result;
-use datafusion::common::runtime::SpawnedTask;
-use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 
-use crate::query::aggregate::arguments::Kind;
+use crate::query::aggregate::arguments::{Call, Kind};
 use crate::query::aggregate::keys::Groups;
 use crate::query::aggregate::node::{Reduce, Reduced};
 use crate::query::aggregate::wide::hoist;
+use crate::query::aggregate::workers;
 use crate::query::engine_error;
 use crate::query::lowrank::Bound;
+use crate::query::prune::holds;
 use crate::query::scan::{ArraySource, Shared, Work};
 use crate::query::stream::{Loaded, Worker};
 use crate::read::reduce::{Aggregate, Argument, Block, Cells, Reducer, Reduction};
@@ -44,19 +44,13 @@ struct Function {
 }
 
 impl BlocksPlan {
-    /// How the functions of `reduce` are computed; the error says why they cannot be this way.
-    pub(super) fn new(
-        reduce: &Reduce,
-        filters: &[Option<Arc<dyn PhysicalExpr>>],
-    ) -> Result<std::result::Result<Self, String>> {
-        let mut functions = Vec::with_capacity(reduce.functions.len());
-        for (function, filter) in reduce.functions.iter().zip(filters) {
-            match Function::new(reduce, function, filter.as_ref())? {
-                Ok(function) => functions.push(function),
-                Err(reason) => return Ok(Err(format!("{}: {reason}", function.name()))),
-            }
-        }
-        Ok(Ok(Self { functions }))
+    /// How the functions of `reduce` are computed; `None` if they cannot be this way.
+    pub(super) fn new(reduce: &Reduce) -> Result<Option<Self>> {
+        let functions = reduce.functions.iter().zip(&reduce.filters);
+        let functions: Option<Vec<_>> = functions
+            .map(|(function, filter)| Function::new(reduce, function, filter.as_ref()))
+            .collect::<Result<_>>()?;
+        Ok(functions.map(|functions| Self { functions }))
     }
 
     /// Bytes that a worker holds for each group, and in any case.
@@ -115,25 +109,21 @@ impl BlocksPlan {
             let worker = Worker::new(source.clone(), at, context, shared, Work::Queue);
             async move { job.work(worker).await }
         };
-        let tasks: Vec<_> = (1..workers.max(1))
-            .map(|at| SpawnedTask::spawn(work(at)))
-            .collect();
-        let first = work(0).await?;
-        let mut whole = first.is_some();
-        let mut reducers = first.unwrap_or_default();
-        for task in tasks {
-            let others = task
-                .join()
-                .await
-                .map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))??;
-            whole &= others.is_some();
-            for (reducer, other) in reducers.iter_mut().zip(&others.unwrap_or_default()) {
-                reducer.merge(other);
+        let merge = |all: &mut Option<Vec<Reducer>>, others: Option<Vec<Reducer>>| {
+            match (all.as_mut(), others) {
+                (Some(all), Some(others)) => {
+                    for (reducer, other) in all.iter_mut().zip(&others) {
+                        reducer.merge(other);
+                    }
+                }
+                (_, None) => *all = None,
+                (None, Some(_)) => {}
             }
-        }
-        if !whole {
+            Ok(())
+        };
+        let Some(reducers) = workers::run(workers, work, merge).await? else {
             return Ok(None);
-        }
+        };
         let mut partials = Vec::with_capacity(reducers.len());
         for reducer in &reducers {
             partials.push(reducer.finish().map_err(engine_error)?);
@@ -159,34 +149,26 @@ impl BlocksPlan {
 }
 
 impl Function {
+    /// How a function is computed; `None` if it cannot be this way.
     fn new(
         reduce: &Reduce,
         function: &AggregateFunctionExpr,
         filter: Option<&Arc<dyn PhysicalExpr>>,
-    ) -> Result<std::result::Result<Self, String>> {
-        let refuse = |why: &str| Ok(Err(why.to_owned()));
-        if function.is_distinct() || !function.order_bys().is_empty() {
-            return refuse("DISTINCT or ORDER BY");
-        }
-        let Some(kind) = Kind::of(function.fun().name()) else {
-            return refuse("no dense kernel");
+    ) -> Result<Option<Self>> {
+        let Ok(Call {
+            kind,
+            argument,
+            state,
+        }) = Call::of(&reduce.view, function)?
+        else {
+            return Ok(None);
         };
-        let arguments = function.expressions();
-        let [argument] = arguments.as_slice() else {
-            return refuse("more than one argument");
-        };
-        let argument = reduce.view.on_table(argument)?;
         let filter = filter
             .map(|filter| reduce.view.on_table(filter))
             .transpose()?;
-        if is_volatile(&argument) || filter.as_ref().is_some_and(is_volatile) {
-            return refuse("changes from row to row");
+        if filter.as_ref().is_some_and(is_volatile) {
+            return Ok(None);
         }
-        let state: Vec<DataType> = function
-            .state_fields()?
-            .iter()
-            .map(|field| field.data_type().clone())
-            .collect();
         let counts_rows = kind == Kind::Count
             && argument
                 .downcast_ref::<Literal>()
@@ -196,7 +178,7 @@ impl Function {
             _ if kind == Kind::Count => Block::Floats,
             DataType::Float32 | DataType::Float64 => Block::Floats,
             of if of.is_integer() && *of != DataType::UInt64 => Block::Integers,
-            _ => return refuse("not a number"),
+            _ => return Ok(None),
         };
         let float = block == Block::Floats;
         let aggregate = match (kind, state.as_slice()) {
@@ -217,9 +199,9 @@ impl Function {
                     offset: 0.0,
                 }
             }
-            _ => return refuse("a state of another type"),
+            _ => return Ok(None),
         };
-        Ok(Ok(Self {
+        Ok(Some(Self {
             aggregate,
             argument: (!counts_rows).then_some(argument),
             filter,
@@ -315,7 +297,7 @@ impl Job {
             if self.filtered
                 && let Some(counted) = floats.first_mut()
             {
-                take_floats(counted, None, mask, rows);
+                take_ones(counted, mask, rows);
             }
             for (at, function) in self.functions.iter().enumerate() {
                 let argument = function.argument.as_ref().and_then(|_| values.next());
@@ -330,11 +312,15 @@ impl Job {
                 let complete = match (&argument, function.block) {
                     (Some(argument), Block::Integers) => {
                         let argument = cast(argument, &DataType::Int64)?;
-                        take_integers(integers, &argument, kept)
+                        let argument = argument.as_primitive::<Int64Type>();
+                        take(integers, argument, kept, i64::MIN, |value| {
+                            value == i64::MIN
+                        })
                     }
                     (Some(argument), Block::Floats) if argument.data_type().is_floating() => {
                         let argument = cast(argument, &DataType::Float64)?;
-                        take_floats(floats, Some(&argument), kept, rows)
+                        let argument = argument.as_primitive::<Float64Type>();
+                        take(floats, argument, kept, f64::NAN, f64::is_nan)
                     }
                     (argument, _) => {
                         // Only whether there is a value counts.
@@ -346,7 +332,8 @@ impl Job {
                             (None, Some(valid)) => Some(valid.inner().clone()),
                             (kept, None) => kept.cloned(),
                         };
-                        take_floats(floats, None, kept.as_ref(), rows)
+                        take_ones(floats, kept.as_ref(), rows);
+                        true
                     }
                 };
                 if !complete {
@@ -360,12 +347,7 @@ impl Job {
 
 /// The rows that `mask` and `filter` keep; a filter that is NULL keeps nothing.
 fn both(mask: Option<&BooleanBuffer>, filter: Option<&ArrayRef>) -> Option<BooleanBuffer> {
-    let filter = filter
-        .and_then(|filter| filter.as_boolean_opt())
-        .map(|filter| match filter.nulls() {
-            Some(nulls) => filter.values() & nulls.inner(),
-            None => filter.values().clone(),
-        });
+    let filter = filter.and_then(|filter| filter.as_boolean_opt()).map(holds);
     match (mask, filter) {
         (Some(mask), Some(filter)) => Some(mask & &filter),
         (None, Some(filter)) => Some(filter),
@@ -373,65 +355,47 @@ fn both(mask: Option<&BooleanBuffer>, filter: Option<&ArrayRef>) -> Option<Boole
     }
 }
 
-/// Appends values, NaN where there is none; false if a value is NaN itself. Without values, those that are kept are 1.
-fn take_floats(
-    into: &mut Vec<f64>,
-    values: Option<&ArrayRef>,
+/// Appends values, `none` where there is none; false if a value is taken for none itself.
+fn take<T: ArrowPrimitiveType>(
+    into: &mut Vec<T::Native>,
+    values: &PrimitiveArray<T>,
     kept: Option<&BooleanBuffer>,
-    rows: usize,
+    none: T::Native,
+    is_none: impl Fn(T::Native) -> bool,
 ) -> bool {
-    let start = into.len();
-    let (nulls, complete) = match values {
-        Some(values) => {
-            let values = values.as_primitive::<Float64Type>();
-            into.extend_from_slice(values.values());
-            let nulls = values.nulls().filter(|nulls| nulls.null_count() > 0);
-            let nan = |(at, value): (usize, &f64)| {
-                value.is_nan() && nulls.is_none_or(|nulls| nulls.is_valid(at))
-            };
-            let any = values
-                .values()
-                .iter()
-                .fold(false, |any, value| any | value.is_nan());
-            let complete = !any || !values.values().iter().enumerate().any(nan);
-            (nulls.map(|nulls| nulls.inner().clone()), complete)
-        }
-        None => {
-            into.resize(start + rows, 1.0);
-            (None, true)
-        }
+    let nulls = values.nulls().filter(|nulls| nulls.null_count() > 0);
+    let stands = |(at, value): (usize, &T::Native)| {
+        is_none(*value) && nulls.is_none_or(|nulls| nulls.is_valid(at))
     };
+    // Without a branch first: nearly always there is none.
+    let any = values
+        .values()
+        .iter()
+        .fold(false, |any, value| any | is_none(*value));
+    let complete = !any || !values.values().iter().enumerate().any(stands);
+    let start = into.len();
+    into.extend_from_slice(values.values());
     let here = into.get_mut(start..).unwrap_or_default();
-    for bits in [nulls.as_ref(), kept].into_iter().flatten() {
-        for (value, bit) in here.iter_mut().zip(bits.iter()) {
-            *value = if bit { *value } else { f64::NAN };
-        }
+    for bits in [nulls.map(NullBuffer::inner), kept].into_iter().flatten() {
+        blank(here, bits, none);
     }
     complete
 }
 
-/// Appends integers, the least one where there is none; false if a value is that one itself.
-fn take_integers(into: &mut Vec<i64>, values: &ArrayRef, kept: Option<&BooleanBuffer>) -> bool {
+/// Appends 1 for each row, NaN for those that are not kept.
+fn take_ones(into: &mut Vec<f64>, kept: Option<&BooleanBuffer>, rows: usize) {
     let start = into.len();
-    let values = values.as_primitive::<Int64Type>();
-    let nulls = values.nulls().filter(|nulls| nulls.null_count() > 0);
-    let least = |(at, value): (usize, &i64)| {
-        *value == i64::MIN && nulls.is_none_or(|nulls| nulls.is_valid(at))
-    };
-    let any = values
-        .values()
-        .iter()
-        .fold(false, |any, value| any | (*value == i64::MIN));
-    let complete = !any || !values.values().iter().enumerate().any(least);
-    into.extend_from_slice(values.values());
-    let here = into.get_mut(start..).unwrap_or_default();
-    let nulls = nulls.map(|nulls| nulls.inner());
-    for bits in [nulls, kept].into_iter().flatten() {
-        for (value, bit) in here.iter_mut().zip(bits.iter()) {
-            *value = if bit { *value } else { i64::MIN };
-        }
+    into.resize(start + rows, 1.0);
+    if let Some(kept) = kept {
+        blank(into.get_mut(start..).unwrap_or_default(), kept, f64::NAN);
     }
-    complete
+}
+
+/// Puts `none` where there is no bit.
+fn blank<N: Copy>(values: &mut [N], bits: &BooleanBuffer, none: N) {
+    for (value, bit) in values.iter_mut().zip(bits.iter()) {
+        *value = if bit { *value } else { none };
+    }
 }
 
 /// The counts that a state holds.

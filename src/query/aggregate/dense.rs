@@ -6,11 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, UInt64Array};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Float64Type};
-use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{Result, internal_datafusion_err};
-use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::metrics::{Count, MetricBuilder};
 
 use crate::array::hyperslab::Selection;
 use crate::error::Within;
@@ -18,14 +15,16 @@ use crate::query::aggregate::arguments::{Dense, Kind};
 use crate::query::aggregate::interval;
 use crate::query::aggregate::keys::Groups;
 use crate::query::aggregate::node::{Reduce, Reduced};
+use crate::query::aggregate::workers;
 use crate::query::engine_error;
 use crate::query::grid::{Grid, VariableColumn};
 use crate::query::lowrank::{self, Bound, footprint};
+use crate::query::metrics::ReadMetrics;
 use crate::query::scan::ArraySource;
 use crate::read::reduce::closed::{self, Plane, Totals};
 use crate::read::reduce::labels::Labels;
 use crate::read::reduce::{Aggregate, Argument, Partial, Reducer, Reduction, Weights};
-use crate::read::{self, Buffers, Counters, ReadPlan, TouchedChunks, count_touched_chunks};
+use crate::read::{self, Buffers, ReadPlan, TouchedChunks, count_touched_chunks};
 
 /// Decoded bytes of the chunks that a worker takes at once.
 const BATCH_BYTES: u64 = 1 << 22;
@@ -55,11 +54,8 @@ impl Part {
 
 impl DensePlan {
     /// How the functions of `reduce` are computed; the error says why they cannot be this way.
-    pub(super) fn new(
-        reduce: &Reduce,
-        filters: &[Option<Arc<dyn PhysicalExpr>>],
-    ) -> Result<std::result::Result<Self, String>> {
-        if filters.iter().any(Option::is_some) {
+    pub(super) fn new(reduce: &Reduce) -> Result<std::result::Result<Self, String>> {
+        if reduce.filters.iter().any(Option::is_some) {
             return Ok(Err("FILTER (WHERE …)".into()));
         }
         let mut aggregates = Vec::with_capacity(reduce.functions.len());
@@ -461,39 +457,6 @@ impl Queue {
     }
 }
 
-/// What EXPLAIN ANALYZE shows of a reduction.
-#[derive(Clone)]
-struct Metrics {
-    chunks_read: Count,
-    chunks_missing: Count,
-    bytes_read: Count,
-    bytes_decoded: Count,
-}
-
-impl Metrics {
-    fn new(source: &ArraySource, (touched, all): (u64, u64)) -> Self {
-        let set = source.execution_metrics();
-        let counter = |name: &'static str| MetricBuilder::new(set).counter(name, 0);
-        let index = MetricBuilder::new(set).pruning_metrics("chunks_pruned_by_index", 0);
-        let count = |chunks| usize::try_from(chunks).unwrap_or(usize::MAX);
-        index.add_pruned(count(all - touched));
-        index.add_matched(count(touched));
-        Self {
-            chunks_read: counter("chunks_read"),
-            chunks_missing: counter("chunks_missing"),
-            bytes_read: counter("bytes_read"),
-            bytes_decoded: counter("bytes_decoded"),
-        }
-    }
-
-    fn add(&self, counters: Counters) {
-        self.chunks_read.add(counters.chunks_read);
-        self.chunks_missing.add(counters.chunks_missing);
-        self.bytes_read.add(counters.bytes_read);
-        self.bytes_decoded.add(counters.bytes_decoded);
-    }
-}
-
 /// Reduces every part by several workers; each has accumulators of its own, which are added up at the end.
 async fn reduce_parts(
     reduce: &Reduce,
@@ -504,55 +467,55 @@ async fn reduce_parts(
     let queue = Arc::new(Queue::new(parts));
     let wanted = usize::try_from(queue.batches).unwrap_or(usize::MAX);
     let workers = workers.min(wanted).max(1);
-    let metrics = Metrics::new(&reduce.view.source, chunks);
+    let metrics = ReadMetrics::new(reduce.view.source.execution_metrics(), 0, chunks);
     let work = |_: usize| {
         let (parts, queue) = (Arc::clone(parts), Arc::clone(&queue));
         let metrics = metrics.clone();
-        async move {
-            let mut reducers = parts
-                .iter()
-                .map(|part| Reducer::new(&part.reduction).within(|| part.location()))
-                .collect::<crate::error::Result<Vec<_>>>()?;
-            let mut buffers = Buffers::default();
-            while let Some((at, numbers)) = queue.take(&parts) {
-                let (Some(part), Some(reducer)) = (parts.get(at), reducers.get_mut(at)) else {
-                    break;
-                };
-                let plan = ReadPlan::of_chunks(
-                    &part.variable.variable,
-                    part.reduction.plan.selection.clone(),
-                    numbers,
-                )
-                .await
-                .within(|| part.location())?;
-                let store = &part.variable.store;
-                let fetched = read::fetch(store, &plan).await.within(|| part.location())?;
-                reducer
-                    .reduce(store, &plan.chunks, &fetched, &mut buffers)
-                    .within(|| part.location())?;
-                metrics.add(std::mem::take(&mut buffers.counters));
-                tokio::task::yield_now().await;
-            }
-            Ok::<_, crate::error::Error>(reducers)
-        }
+        async move { work(&parts, &queue, &metrics).await.map_err(engine_error) }
     };
-    let tasks: Vec<_> = (1..workers)
-        .map(|at| SpawnedTask::spawn(work(at)))
-        .collect();
-    let mut all = work(0).await.map_err(engine_error)?;
-    for task in tasks {
-        let others = task
-            .join()
-            .await
-            .map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?
-            .map_err(engine_error)?;
+    let merge = |all: &mut Vec<Reducer>, others: Vec<Reducer>| {
         for (reducer, other) in all.iter_mut().zip(&others) {
             reducer.merge(other);
         }
-    }
+        Ok(())
+    };
+    let all = workers::run(workers, work, merge).await?;
     all.iter()
         .zip(parts.iter())
         .map(|(reducer, part)| reducer.finish().within(|| part.location()))
         .collect::<crate::error::Result<_>>()
         .map_err(engine_error)
+}
+
+/// Reduces batches of chunks until there are no more, into one reducer for each part.
+async fn work(
+    parts: &[Part],
+    queue: &Queue,
+    metrics: &ReadMetrics,
+) -> crate::error::Result<Vec<Reducer>> {
+    let mut reducers = parts
+        .iter()
+        .map(|part| Reducer::new(&part.reduction).within(|| part.location()))
+        .collect::<crate::error::Result<Vec<_>>>()?;
+    let mut buffers = Buffers::default();
+    while let Some((at, numbers)) = queue.take(parts) {
+        let (Some(part), Some(reducer)) = (parts.get(at), reducers.get_mut(at)) else {
+            break;
+        };
+        let plan = ReadPlan::of_chunks(
+            &part.variable.variable,
+            part.reduction.plan.selection.clone(),
+            numbers,
+        )
+        .await
+        .within(|| part.location())?;
+        let store = &part.variable.store;
+        let fetched = read::fetch(store, &plan).await.within(|| part.location())?;
+        reducer
+            .reduce(store, &plan.chunks, &fetched, &mut buffers)
+            .within(|| part.location())?;
+        metrics.add(std::mem::take(&mut buffers.counters));
+        tokio::task::yield_now().await;
+    }
+    Ok(reducers)
 }

@@ -6,7 +6,6 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array, new_empty_array
 use arrow::datatypes::UInt32Type;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::Result;
-use datafusion::common::runtime::SpawnedTask;
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryReservation;
@@ -17,8 +16,9 @@ use datafusion::physical_expr_common::physical_expr::is_volatile;
 use futures::StreamExt;
 
 use crate::query::aggregate::keys::Groups;
-use crate::query::aggregate::node::{Make, Reduce, Reduced, reserve};
+use crate::query::aggregate::node::{Make, Reduce, Reduced};
 use crate::query::aggregate::wide::hoist;
+use crate::query::aggregate::workers;
 use crate::query::lowrank::Bound;
 use crate::query::scan::{ArraySource, Shared, Work};
 use crate::query::stream;
@@ -38,12 +38,9 @@ struct Function {
 
 impl GroupedPlan {
     /// How the functions of `reduce` are fed; the error says why they cannot be.
-    pub(super) fn new(
-        reduce: &Reduce,
-        filters: &[Option<Arc<dyn PhysicalExpr>>],
-    ) -> Result<std::result::Result<Self, String>> {
+    pub(super) fn new(reduce: &Reduce) -> Result<std::result::Result<Self, String>> {
         let mut functions = Vec::with_capacity(reduce.functions.len());
-        for (function, filter) in reduce.functions.iter().zip(filters) {
+        for (function, filter) in reduce.functions.iter().zip(&reduce.filters) {
             let ordered = !function.order_sensitivity().is_insensitive();
             if ordered || !function.order_bys().is_empty() {
                 return Ok(Err(format!(
@@ -98,7 +95,7 @@ impl GroupedPlan {
         let prepared = Arc::new(self.prepare(reduce, groups).await?);
         let workers = reduce.workers.max(1);
         let numbers = groups.labels.groups().saturating_mul(8 * workers);
-        reserve(reservation, numbers)?;
+        reservation.try_resize(numbers)?;
         let shared = Arc::new(Shared::new(None));
         let work = |at: usize| {
             let (prepared, shared) = (Arc::clone(&prepared), Arc::clone(&shared));
@@ -114,23 +111,13 @@ impl GroupedPlan {
                 Ok::<_, DataFusionError>(worker)
             }
         };
-        let tasks: Vec<_> = (1..workers)
-            .map(|at| SpawnedTask::spawn(work(at)))
-            .collect();
-        let mut first = work(0).await?;
-        for task in tasks {
-            let other = task
-                .join()
-                .await
-                .map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))??;
-            first.merge(other)?;
-        }
-        reserve(reservation, numbers.saturating_add(first.size()))?;
+        let mut all = workers::run(workers, work, Worker::merge).await?;
+        reservation.try_resize(numbers.saturating_add(all.size()))?;
         if reduce.keys.exprs().is_empty() {
             // An aggregate over all rows has one group even if there is no row.
-            first.number(0);
+            all.number(0);
         }
-        first.finish()
+        all.finish()
     }
 
     /// Evaluates what depends on few dimensions, and plans the scan of the rest.

@@ -21,9 +21,6 @@ use crate::query::prune::Pruned;
 use crate::read::Buffers;
 use crate::read::reduce::labels::{Component, Labels, NONE};
 
-/// Most cells for which labels are made.
-const MAX_PLANE: u64 = 1 << 24;
-
 /// The keys of an aggregate, sorted by the dimensions that they depend on.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
@@ -95,7 +92,7 @@ impl Keys {
         }
         for part in &merged {
             let cells = lowrank::cells(&pruned.selection, &part.axes);
-            if cells > MAX_PLANE {
+            if cells > lowrank::MAX_PLANE {
                 return Err(format!("group keys depend on {cells} cells"));
             }
         }
@@ -186,13 +183,7 @@ impl Part {
             .filter_map(|mask| pruned.planes.get(*mask))
         {
             let mask: ArrayRef = Arc::new(plane.cut(&place));
-            let part = Selection {
-                dims: self
-                    .axes
-                    .iter()
-                    .filter_map(|axis| pruned.selection.dims.get(*axis).cloned())
-                    .collect(),
-            };
+            let part = lowrank::part(&pruned.selection, &self.axes)?;
             let rows = crate::read::batch::Rows::new(&part).map_err(crate::query::engine_error)?;
             let local: Vec<usize> = plane
                 .axes
@@ -303,24 +294,31 @@ impl Groups {
             .collect()
     }
 
+    /// Into how many parts the groups can be cut: as many as the keys of some one dimension have values.
+    pub(super) fn most_parts(&self) -> usize {
+        self.widest().map_or(1, |(_, component)| component.groups)
+    }
+
+    /// The component of one dimension with the most groups, and its place.
+    fn widest(&self) -> Option<(usize, &Component)> {
+        self.labels
+            .components
+            .iter()
+            .enumerate()
+            .filter(|(_, component)| component.axes.len() == 1)
+            .max_by_key(|(_, component)| component.groups)
+    }
+
     /// Cuts the groups, and the cells that belong to them, into at least `parts` parts along the dimension whose keys
     /// have the most values; `None` if no dimension has so many.
     pub(super) fn split(
         &self,
         selection: &Selection,
         parts: usize,
-    ) -> Result<Option<Vec<(Self, Selection)>>> {
-        let widest = self
-            .labels
-            .components
-            .iter()
-            .enumerate()
-            .filter(|(_, component)| component.axes.len() == 1)
-            .max_by_key(|(_, component)| component.groups);
-        let Some((at, component)) = widest.filter(|(_, component)| component.groups >= parts)
-        else {
-            return Ok(None);
-        };
+    ) -> Option<Vec<(Self, Selection)>> {
+        let (at, component) = self
+            .widest()
+            .filter(|(_, component)| component.groups >= parts)?;
         let step = component.groups.div_ceil(parts.max(1)).max(1);
         let mut pieces = Vec::with_capacity(parts);
         for first in (0..component.groups).step_by(step) {
@@ -350,7 +348,7 @@ impl Groups {
             }
             pieces.push((piece, cells));
         }
-        Ok(Some(pieces))
+        Some(pieces)
     }
 
     /// Number of groups of each key's component, for EXPLAIN.

@@ -19,15 +19,14 @@ mod interval;
 mod keys;
 mod node;
 mod single;
-mod view;
 mod wide;
+mod workers;
 
 use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::{ExecutionPlan, replace_children_if_necessary};
@@ -37,9 +36,8 @@ use crate::query::aggregate::blocks::BlocksPlan;
 use crate::query::aggregate::dense::DensePlan;
 use crate::query::aggregate::grouped::GroupedPlan;
 use crate::query::aggregate::keys::Keys;
-use crate::query::aggregate::node::Reduce;
-use crate::query::aggregate::view::View;
-use crate::query::scan::ArraySource;
+use crate::query::aggregate::node::{Reduce, Tier};
+use crate::query::view::{View, noted};
 
 pub use node::ArrayReduceExec;
 
@@ -142,7 +140,7 @@ fn plan(
         Some(Err(_)) => return refuse("a key that not every cell has"),
         None => None,
     };
-    let mut reduce = Reduce {
+    let reduce = Reduce {
         groups,
         functions: aggregate.aggr_expr().to_vec(),
         filters: aggregate.filter_expr().to_vec(),
@@ -150,56 +148,40 @@ fn plan(
         view,
         workers,
         partial: *aggregate.mode() == AggregateMode::Partial,
-        tier: node::Tier::Unknown,
         most: options.reduce_max_bytes,
     };
-    let filters = aggregate.filter_expr();
+    let found = tier(&reduce, options)?;
+    Ok(found.map(|(tier, note)| ArrayReduceExec::new(reduce, tier, aggregate.schema(), note)))
+}
+
+/// The best way to compute a reduction, and why it is not a better one; the error says why there is none.
+fn tier(
+    reduce: &Reduce,
+    options: &HyperslabOptions,
+) -> Result<std::result::Result<(Tier, Option<String>), String>> {
     let mut why_not_dense = None;
     if options.reduce_dense {
-        match DensePlan::new(&reduce, filters)? {
-            Ok(dense) => {
-                reduce.tier = node::Tier::Dense(dense);
-                return ArrayReduceExec::new(reduce, aggregate.schema(), None).map(Ok);
-            }
+        match DensePlan::new(reduce)? {
+            Ok(dense) => return Ok(Ok((Tier::Dense(dense), None))),
             Err(reason) => why_not_dense = Some(reason),
         }
-        if let Ok(blocks) = BlocksPlan::new(&reduce, filters)? {
-            reduce.tier = node::Tier::Blocks(blocks);
-            return ArrayReduceExec::new(reduce, aggregate.schema(), why_not_dense).map(Ok);
+        if let Some(blocks) = BlocksPlan::new(reduce)? {
+            return Ok(Ok((Tier::Blocks(blocks), why_not_dense)));
         }
     }
     if !options.reduce_grouped {
         return Ok(Err(why_not_dense.unwrap_or_else(|| "switched off".into())));
     }
-    if let Err(reason) = GroupedPlan::fits(&reduce) {
+    if let Err(reason) = GroupedPlan::fits(reduce) {
         return Ok(Err(reason));
     }
-    match GroupedPlan::new(&reduce, filters)? {
-        Ok(grouped) => {
-            reduce.tier = node::Tier::Grouped(grouped);
-            ArrayReduceExec::new(reduce, aggregate.schema(), why_not_dense).map(Ok)
-        }
-        Err(reason) => Ok(Err(reason)),
-    }
+    let grouped = GroupedPlan::new(reduce)?;
+    Ok(grouped.map(|grouped| (Tier::Grouped(grouped), why_not_dense)))
 }
 
 /// The aggregate as it is, over a scan that says why.
 fn with_note(aggregate: &AggregateExec, reason: &str) -> Result<Arc<dyn ExecutionPlan>> {
-    let input = Arc::clone(aggregate.input())
-        .transform_up(|node| {
-            let source = node
-                .downcast_ref::<DataSourceExec>()
-                .and_then(|scan| scan.data_source().downcast_ref::<ArraySource>());
-            Ok(match source {
-                Some(source) => {
-                    let noted = source.clone().with_note(format!("not reduced: {reason}"));
-                    let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(noted);
-                    Transformed::yes(scan)
-                }
-                None => Transformed::no(node),
-            })
-        })
-        .data()?;
+    let input = noted(aggregate.input(), &format!("not reduced: {reason}"))?;
     let rebuilt: Arc<dyn ExecutionPlan> = Arc::new(aggregate.clone());
     replace_children_if_necessary(rebuilt, vec![input])
 }

@@ -34,7 +34,7 @@ use crate::query::aggregate::dense::DensePlan;
 use crate::query::aggregate::grouped::GroupedPlan;
 use crate::query::aggregate::keys::{Groups, Keys};
 use crate::query::aggregate::single::Single;
-use crate::query::aggregate::view::View;
+use crate::query::view::View;
 use crate::read::Buffers;
 
 /// What is reduced, into which groups, by which functions.
@@ -47,7 +47,6 @@ pub(super) struct Reduce {
     pub(super) functions: Vec<Arc<AggregateFunctionExpr>>,
     /// The filter of each function, on the columns of the view.
     pub(super) filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
-    pub(super) tier: Tier,
     /// Workers that reduce at the same time.
     pub(super) workers: usize,
     /// Whether partial states come out, not final values.
@@ -73,8 +72,6 @@ pub(super) type Make = fn(&Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsA
 /// How the functions are computed.
 #[derive(Clone, Debug)]
 pub(super) enum Tier {
-    /// Not decided yet.
-    Unknown,
     Dense(DensePlan),
     Blocks(BlocksPlan),
     Grouped(GroupedPlan),
@@ -115,6 +112,7 @@ impl Reduced {
 #[derive(Clone, Debug)]
 pub struct ArrayReduceExec {
     reduce: Reduce,
+    tier: Tier,
     schema: SchemaRef,
     /// Why it is not computed in a better way.
     note: Option<String>,
@@ -122,13 +120,14 @@ pub struct ArrayReduceExec {
 }
 
 impl ArrayReduceExec {
-    pub(super) fn new(reduce: Reduce, schema: SchemaRef, note: Option<String>) -> Result<Self> {
-        Ok(Self {
+    pub(super) fn new(reduce: Reduce, tier: Tier, schema: SchemaRef, note: Option<String>) -> Self {
+        Self {
             properties: properties(&schema),
             reduce,
+            tier,
             schema,
             note,
-        })
+        }
     }
 
     pub(super) fn is_partial(&self) -> bool {
@@ -159,10 +158,10 @@ impl ArrayReduceExec {
         let selection = source.pruned().selection.clone();
         let mut workers = self.reduce.workers;
         let mut pieces = vec![(groups, selection)];
-        let memory = match &self.reduce.tier {
+        let memory = match &self.tier {
             Tier::Dense(dense) => Some(dense.memory(source)?),
             Tier::Blocks(blocks) => Some(blocks.memory(source)),
-            Tier::Grouped(_) | Tier::Unknown => None,
+            Tier::Grouped(_) => None,
         };
         if let Some((each, fixed)) = memory {
             let out = 16 + 24 * self.reduce.functions.len();
@@ -185,14 +184,14 @@ impl ArrayReduceExec {
                 if let Some(Ok(())) = granted {
                     pieces = match parts {
                         1 => vec![(whole, all)],
-                        parts => whole.split(&all, parts)?.unwrap_or(vec![(whole, all)]),
+                        parts => whole.split(&all, parts).unwrap_or(vec![(whole, all)]),
                     };
                     break;
                 }
                 // Fewer workers first: parts may have to read the same chunks again.
                 if workers > 1 {
                     workers -= 1;
-                } else if parts < count && whole.split(&all, parts * 2)?.is_some() {
+                } else if parts * 2 <= whole.most_parts() {
                     parts *= 2;
                 } else if let Some(Err(error)) = granted {
                     return Err(error);
@@ -216,11 +215,10 @@ impl ArrayReduceExec {
 
     /// How the functions are computed from rows.
     fn grouped(&self) -> Result<GroupedPlan> {
-        if let Tier::Grouped(grouped) = &self.reduce.tier {
+        if let Tier::Grouped(grouped) = &self.tier {
             return Ok(grouped.clone());
         }
-        GroupedPlan::new(&self.reduce, &self.reduce.filters)?
-            .or_else(|reason| internal_err!("{reason}"))
+        GroupedPlan::new(&self.reduce)?.or_else(|reason| internal_err!("{reason}"))
     }
 
     fn emit(&self, groups: &Groups, reduced: Reduced) -> Result<RecordBatch> {
@@ -267,14 +265,14 @@ impl Parts {
         reduce.view.source = reduce.view.source.within(selection)?;
         let metrics = BaselineMetrics::new(reduce.view.source.execution_metrics(), 0);
         let timer = metrics.elapsed_compute().timer();
-        let reduced = match &reduce.tier {
+        let reduced = match &self.exec.tier {
             Tier::Dense(dense) => dense.run(&reduce, &groups, self.workers).await?,
             Tier::Blocks(blocks) => {
                 blocks
                     .run(&reduce, &groups, &self.context, self.workers)
                     .await?
             }
-            Tier::Grouped(_) | Tier::Unknown => None,
+            Tier::Grouped(_) => None,
         };
         let reduced = match reduced {
             Some(reduced) => reduced,
@@ -308,11 +306,6 @@ fn single(function: &Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumul
     Ok(Box::new(Single(function.create_accumulator()?)))
 }
 
-/// Reserves memory, or says how much is wanted and how much there is.
-pub(super) fn reserve(reservation: &MemoryReservation, bytes: usize) -> Result<()> {
-    reservation.try_resize(bytes)
-}
-
 fn properties(schema: &SchemaRef) -> Arc<PlanProperties> {
     Arc::new(
         PlanProperties::new(
@@ -333,20 +326,19 @@ impl DisplayAs for ArrayReduceExec {
         } else {
             "final"
         };
-        let tier = match &self.reduce.tier {
+        let tier = match &self.tier {
             Tier::Dense(_) => "dense",
             Tier::Blocks(_) => "blocks",
             Tier::Grouped(_) => "grouped",
-            Tier::Unknown => "unknown",
         };
         write!(f, "ArrayReduceExec: mode={mode}, tier={tier}, ")?;
         source.fmt_cells(f)?;
-        match &self.reduce.tier {
+        match &self.tier {
             Tier::Dense(dense) => {
                 let (touched, all) = dense.chunks(&self.reduce);
                 write!(f, ", chunks={touched}/{all}")?;
             }
-            Tier::Blocks(_) | Tier::Grouped(_) | Tier::Unknown => {
+            Tier::Blocks(_) | Tier::Grouped(_) => {
                 let (touched, all) = source.chunks();
                 write!(f, ", chunks={touched}/{all}")?;
             }

@@ -11,9 +11,9 @@ use datafusion::physical_expr::expressions::{Column as ColumnExpr, Literal};
 
 use crate::array::hyperslab::Selection;
 use crate::query::aggregate::arguments::is_low;
-use crate::query::aggregate::view::View;
 use crate::query::grid::{Column, Grid};
 use crate::query::lowrank::{self, footprint};
+use crate::query::view::View;
 use crate::read::Buffers;
 
 /// Evaluates the parts of `exprs` that depend on few dimensions, and puts columns of a wider grid in their place.

@@ -21,18 +21,19 @@ use crate::array::hyperslab::Selection;
 use crate::query::align::{Alignment, Link, NONE};
 use crate::query::grid::{Grid, unique_names};
 use crate::query::join::moving::{Links, MAX_MAP, Moving, simplify};
-use crate::query::join::{Join, Side, Stays, inlined};
-use crate::query::lowrank::{columns_of, evaluate_in_memory, footprint, in_memory};
-use crate::query::prune::{MAX_PLANE, Pruned};
+use crate::query::join::{Join, Stays};
+use crate::query::lowrank::{MAX_PLANE, columns_of_all, evaluate_in_memory, footprint, in_memory};
+use crate::query::prune::{Pruned, holds};
 use crate::query::scan::{ArraySource, contains_subquery};
+use crate::query::view::{View, inlined};
 
 /// A join whose side `1 - grid` is folded into the grid of side `grid`.
 pub(super) struct Fold<'a> {
     join: &'a Join,
     /// Whose cells are the rows.
-    fact: &'a Side,
+    fact: &'a View,
     /// Whose cells are looked up.
-    other: &'a Side,
+    other: &'a View,
     /// Number of the side whose cells are the rows.
     grid: usize,
     /// Whether rows without a partner stay.
@@ -80,7 +81,7 @@ impl<'a> Fold<'a> {
             pruned.residual.push(moved(residual)?);
         }
         let side = |(side, column): (usize, usize)| {
-            let expr = self.join.sides.get(side)?.exprs.get(column)?;
+            let expr = self.join.sides.get(side)?.columns.get(column)?;
             if side == self.grid {
                 Some(Arc::clone(expr))
             } else {
@@ -123,7 +124,7 @@ impl<'a> Fold<'a> {
         }
         // What is computed from a missing partner need not be NULL.
         let computed = self.join.output.iter().any(|(side, column)| {
-            let expr = self.join.sides[*side].exprs.get(*column);
+            let expr = self.join.sides[*side].columns.get(*column);
             *side != self.grid && expr.is_none_or(|expr| !keeps_null(expr))
         });
         if self.outer && computed {
@@ -289,11 +290,7 @@ impl<'a> Fold<'a> {
             let mask: ArrayRef = Arc::new(BooleanArray::new(plane.mask.clone(), None));
             let mask = alignment.gather(&own, &mask, &pruned.selection)?;
             let mask = mask.as_boolean();
-            let mask = match mask.nulls() {
-                Some(nulls) => mask.values() & nulls.inner(),
-                None => mask.values().clone(),
-            };
-            pruned.apply_mask(alignment.axes().to_vec(), &mask);
+            pruned.apply_mask(alignment.axes().to_vec(), &holds(mask));
         }
         Ok(())
     }
@@ -303,14 +300,10 @@ impl<'a> Fold<'a> {
         let filter = self.join.filter.iter().flat_map(|(_, columns)| columns);
         let exprs = self.join.output.iter().chain(filter);
         let exprs = exprs.filter(|(side, _)| *side != self.grid);
-        let mut needed: Vec<usize> = exprs
-            .filter_map(|(_, column)| self.other.exprs.get(*column))
-            .chain(&self.other.source.pruned.residual)
-            .flat_map(columns_of)
-            .collect();
-        needed.sort_unstable();
-        needed.dedup();
-        needed
+        let needed = exprs
+            .filter_map(|(_, column)| self.other.columns.get(*column))
+            .chain(&self.other.source.pruned.residual);
+        columns_of_all(needed)
     }
 
     /// The grid with the columns of both sides: those of the other come behind.
@@ -400,9 +393,7 @@ impl<'a> Fold<'a> {
             let source = scan(columns)?.with_schema(Arc::clone(&self.join.schema));
             return Ok(DataSourceExec::from_data_source(source));
         }
-        let mut columns: Vec<usize> = output.iter().flat_map(columns_of).collect();
-        columns.sort_unstable();
-        columns.dedup();
+        let columns = columns_of_all(output);
         let exprs = output
             .iter()
             .zip(self.join.schema.fields())

@@ -2,6 +2,7 @@
 
 use crate::array::hyperslab::Selection;
 use crate::error::{Error, Result};
+use crate::read::reduce::kernels::Lane;
 use crate::read::reduce::labels::{Labels, NONE};
 
 /// Values on the selected cells of some axes.
@@ -167,7 +168,7 @@ fn spread(
         }
         let total = totals.get(slot).copied().unwrap_or(NOTHING);
         let total = if times == 0 { NOTHING } else { total };
-        let factor = float(times);
+        let factor = times.to_f64();
         spread.count.push(total.count.saturating_mul(times));
         spread.sum.push(if total.count == 0 {
             0.0
@@ -194,14 +195,9 @@ impl Total {
             self.max = value;
         }
         let delta = value - self.mean;
-        self.mean += delta / float(self.count);
+        self.mean += delta / self.count.to_f64();
         self.m2 += delta * (value - self.mean);
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a count of cells is below 2^53")]
-fn float(count: u64) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]

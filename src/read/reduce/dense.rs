@@ -1,5 +1,7 @@
 //! Dense accumulators: one slot a group for every quantity that the aggregates of a variable need.
 
+use std::sync::Arc;
+
 use bytemuck::PodCastError;
 
 use crate::array::slab::Crop;
@@ -34,7 +36,7 @@ pub(super) struct Weights {
     pub(super) axes: Vec<usize>,
     /// Number of selected indices of each of them.
     pub(super) counts: Vec<usize>,
-    pub(super) values: Vec<f64>,
+    pub(super) values: Arc<[f64]>,
 }
 
 /// What has been accumulated for each group.
@@ -223,7 +225,7 @@ impl<T: Lane> Dense<T> {
             let (sum, count) = kernels::sum(values, accept);
             counted = Some(count);
             if count > 0 {
-                let mean = sum / to_f64(count);
+                let mean = sum / count.to_f64();
                 let m2 = kernels::squares(values, accept, mean);
                 slots.moments.add(group, (count, mean, m2));
             }
@@ -338,7 +340,7 @@ impl<T: Lane> Dense<T> {
             };
             let weight_of = |weights: &Weights| match weights.row(place, piece.start, piece.cells) {
                 Row::Same(weight) => weight,
-                Row::Cells(row) if cells > 1 => row.iter().sum::<f64>() / to_f64(cells),
+                Row::Cells(row) if cells > 1 => row.iter().sum::<f64>() / cells.to_f64(),
                 Row::Cells(row) => row.get(cell).copied().unwrap_or_default(),
             };
             let times = cells.saturating_mul(piece.times);
@@ -350,7 +352,7 @@ impl<T: Lane> Dense<T> {
             }
             if accepted {
                 if let Some(slot) = slots.sum.get_mut(group) {
-                    *slot += number * to_f64(times);
+                    *slot += number * times.to_f64();
                 }
                 if let Some(slot) = slots.exact.get_mut(group) {
                     let times = i64::from_ne_bytes(times.to_ne_bytes());
@@ -362,7 +364,7 @@ impl<T: Lane> Dense<T> {
                 }
                 for (weights, sums) in self.weights.iter().zip(&mut slots.weighted) {
                     if let Some(slot) = sums.get_mut(group) {
-                        *slot += number * weight_of(weights) * to_f64(times);
+                        *slot += number * weight_of(weights) * times.to_f64();
                     }
                 }
             }
@@ -499,9 +501,4 @@ impl<T: Lane> Sink for Feed<'_, T> {
 fn trimmed<T>(cells: &[u8]) -> &[u8] {
     let length = cells.len() - cells.len() % size_of::<T>().max(1);
     cells.get(..length).unwrap_or_default()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a count of cells is below 2^53")]
-fn to_f64(count: u64) -> f64 {
-    count as f64
 }

@@ -418,7 +418,7 @@ impl Reducer {
             tables.push(Table {
                 axes: weights.axes.clone(),
                 counts,
-                values: weights.values.to_vec(),
+                values: Arc::clone(&weights.values),
             });
         }
         let refuse = || {

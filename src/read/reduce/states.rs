@@ -108,13 +108,13 @@ impl Group {
                 };
                 let factor = scale * packing;
                 let each = scale * shift + offset;
-                let counts = self.counts.iter().map(|count| float(*count));
+                let counts = self.counts.iter().map(|count| Lane::to_f64(*count));
                 let of = |(sum, count): (f64, f64)| match each == 0.0 {
                     true => factor * sum,
                     false => factor * sum + count * each,
                 };
                 Ok(if slots.sum.is_empty() {
-                    let sums = slots.exact.iter().map(|sum| signed(*sum));
+                    let sums = slots.exact.iter().map(|sum| Lane::to_f64(*sum));
                     sums.zip(counts).map(of).collect()
                 } else {
                     slots.sum.iter().copied().zip(counts).map(of).collect()
@@ -173,14 +173,4 @@ fn int64(counts: &[u64]) -> ArrayRef {
         .iter()
         .map(|count| i64::try_from(*count).unwrap_or(i64::MAX));
     Arc::new(Int64Array::from_iter_values(counts))
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a count of cells is below 2^53")]
-fn float(count: u64) -> f64 {
-    count as f64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "rounded once, at the end")]
-fn signed(sum: i64) -> f64 {
-    sum as f64
 }

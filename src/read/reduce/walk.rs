@@ -1,7 +1,9 @@
 //! The walk over the cells of a chunk: rows along the fastest axis, each cut where the group changes.
 
+use std::sync::Arc;
+
 use crate::array::hyperslab::Selection;
-use crate::array::slab::{Crop, Run};
+use crate::array::slab::{Crop, Run, advance};
 use crate::read::reduce::labels::{Component, Labels, NONE};
 
 /// Runs of labels shorter than this on average are not worth a call each.
@@ -50,7 +52,7 @@ struct Outer {
     axes: Vec<usize>,
     /// Number of selected indices of each of them.
     counts: Vec<usize>,
-    labels: Vec<u32>,
+    labels: Arc<[u32]>,
     stride: usize,
     consecutive: bool,
 }
@@ -131,7 +133,7 @@ impl Walk {
                     consecutive: is_consecutive(&component.labels) && axes.len() == 1,
                     axes,
                     counts,
-                    labels: component.labels.to_vec(),
+                    labels: Arc::clone(&component.labels),
                     stride,
                 });
             }
@@ -219,7 +221,7 @@ impl Walk {
                     );
                 }
             }
-            if !advance(&dims, &mut at) {
+            if !advance(dims.iter().map(|dim| dim.runs), &mut at) {
                 return;
             }
         }
@@ -484,21 +486,4 @@ fn segments(labels: &[u32]) -> Vec<Segment> {
         }];
     }
     cut
-}
-
-/// Steps an odometer over the indices of `dims`; false at its end.
-fn advance(dims: &[Dim<'_>], at: &mut [(usize, usize)]) -> bool {
-    for (dim, (run, step)) in dims.iter().zip(at.iter_mut()).rev() {
-        *step += 1;
-        if dim.runs.get(*run).is_some_and(|run| *step < run.length) {
-            return true;
-        }
-        *step = 0;
-        *run += 1;
-        if *run < dim.runs.len() {
-            return true;
-        }
-        *run = 0;
-    }
-    false
 }
