@@ -55,6 +55,8 @@ pub struct ArraySource {
     pub(super) fetch: Option<usize>,
     partitions: usize,
     pub(super) target_partitions: usize,
+    /// Whether nothing is said about order and constants of the rows.
+    pub(super) silent: bool,
     /// Why a join or an aggregate over the scan is computed from its rows.
     notes: Vec<String>,
     metrics: ExecutionPlanMetricsSet,
@@ -130,6 +132,7 @@ impl ArraySource {
             fetch: None,
             partitions: 1,
             target_partitions,
+            silent: false,
             notes: Vec::new(),
             metrics: ExecutionPlanMetricsSet::new(),
         }
@@ -178,6 +181,13 @@ impl ArraySource {
     #[must_use]
     pub(super) fn with_note(mut self, note: String) -> Self {
         self.notes.push(note);
+        self
+    }
+
+    /// The same scan, which says nothing about the order of its rows or columns with one value.
+    #[must_use]
+    pub(super) fn without_promises(mut self) -> Self {
+        self.silent = true;
         self
     }
 
