@@ -19,7 +19,7 @@ use crate::read::batch::{Rows, indices, select};
 use crate::read::{self, Buffers};
 
 /// Most cells on which anything is evaluated before data is read.
-pub const MAX_PLANE: u64 = 1 << 24;
+pub(super) const MAX_PLANE: u64 = 1 << 24;
 
 /// Rows of one evaluation.
 const BLOCK: usize = 1 << 16;
@@ -98,8 +98,7 @@ pub fn columns_of(expr: &Arc<dyn PhysicalExpr>) -> Vec<usize> {
 }
 
 /// The columns of the table that some expressions refer to, in increasing order.
-#[must_use]
-pub fn columns_of_all<'a>(
+pub(super) fn columns_of_all<'a>(
     exprs: impl IntoIterator<Item = &'a Arc<dyn PhysicalExpr>>,
 ) -> Vec<usize> {
     let columns = exprs.into_iter().flat_map(collect_columns);

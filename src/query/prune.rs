@@ -396,8 +396,7 @@ impl Predicate {
 }
 
 /// Which rows a predicate holds for; NULL counts as false.
-#[must_use]
-pub fn holds(predicate: &BooleanArray) -> BooleanBuffer {
+pub(super) fn holds(predicate: &BooleanArray) -> BooleanBuffer {
     match predicate.nulls() {
         Some(nulls) => predicate.values() & nulls.inner(),
         None => predicate.values().clone(),
