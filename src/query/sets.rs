@@ -18,7 +18,7 @@ use crate::query::view::rescanned;
 
 /// Takes back what scans of grids promise where an aggregate over them has grouping sets.
 #[derive(Debug, Default)]
-pub struct GroupingSets;
+pub(super) struct GroupingSets;
 
 impl PhysicalOptimizerRule for GroupingSets {
     fn optimize(
