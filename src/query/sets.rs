@@ -11,7 +11,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::AggregateExec;
-use datafusion::physical_plan::{ExecutionPlan, with_new_children_if_necessary};
+use datafusion::physical_plan::{ExecutionPlan, replace_children_if_necessary};
 
 use crate::query::scan::ArraySource;
 use crate::query::view::rescanned;
@@ -34,7 +34,7 @@ impl PhysicalOptimizerRule for GroupingSets {
                 return Ok(Transformed::no(node));
             }
             let input = rescanned(aggregate.input(), ArraySource::without_promises)?;
-            with_new_children_if_necessary(node, vec![input]).map(Transformed::yes)
+            replace_children_if_necessary(node, vec![input]).map(Transformed::yes)
         })
         .data()
     }

@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, BooleanBufferBuilder};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::{BatchCoalescer, filter_record_batch};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::Result;
@@ -25,7 +26,7 @@ use crate::query::metrics::ReadMetrics;
 use crate::query::prune::excludes;
 use crate::query::scan::{ArraySource, Shared, Work};
 use crate::query::tile::{Tile, Tiles};
-use crate::read::batch::{DimensionColumn, Rows, slice};
+use crate::read::batch::{DimensionColumn, Rows, slice, view};
 use crate::read::{self, Buffers, ReadPlan, count_touched_chunks};
 
 /// Variables of lower rank with at most this many selected cells are read once, not tile by tile.
@@ -119,6 +120,18 @@ pub(super) struct Loaded {
     pub(super) masks: Option<Vec<BooleanArray>>,
     /// Per column of the grid, its cells.
     cells: Vec<Option<Cells>>,
+}
+
+impl Loaded {
+    /// Which rows of the tile are kept; `None` when all are.
+    pub(super) fn mask(&self) -> Option<BooleanBuffer> {
+        let masks = self.masks.as_ref()?;
+        let mut all = BooleanBufferBuilder::new(self.rows.len());
+        for mask in masks {
+            all.append_buffer(mask.values());
+        }
+        Some(all.finish())
+    }
 }
 
 /// How a variable is read.
@@ -381,6 +394,23 @@ impl Worker {
             Some(mask) if mask.true_count() < mask.len() => filter_record_batch(&batch, mask)?,
             _ => batch,
         }))
+    }
+
+    /// A column of the grid for some rows of a tile, which may share the memory of the tile: it has to be gone before
+    /// the tile is recycled.
+    pub(super) fn borrowed(
+        &mut self,
+        loaded: &Loaded,
+        column: usize,
+        range: Range<usize>,
+    ) -> Result<ArrayRef> {
+        let grid = &self.source.grid;
+        match (grid.columns.get(column), loaded.cells.get(column)) {
+            (Some(Column::Variable(variable)), Some(Some(Cells::Rows(slab)))) => {
+                self.decoded(variable, view(slab, range))
+            }
+            _ => self.column(loaded, column, range),
+        }
     }
 
     /// A column of the grid for some rows of a tile.

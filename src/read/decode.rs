@@ -105,8 +105,8 @@ pub(super) fn slab(
 
 /// Who takes the cells of decoded chunks.
 pub(super) trait Sink {
-    /// Memory that all cells of the selection are decoded into, if the crop is all of it and of a chunk.
-    fn whole(&mut self, crop: &Crop, chunk: &[usize]) -> Option<&mut [u8]>;
+    /// Memory that all cells of a chunk or block of this shape are decoded into, in C order, if all are wanted there.
+    fn target(&mut self, crop: &Crop, shape: &[usize]) -> Option<&mut [u8]>;
 
     /// Takes the cells of `crop` from `cells`, which has these strides (in elements).
     fn cells(&mut self, cells: &[u8], strides: &[usize], crop: &Crop) -> Result<()>;
@@ -118,14 +118,15 @@ pub(super) trait Sink {
 /// Brings cells into a slab.
 struct SlabSink<'a> {
     slab: &'a mut [u8],
-    shape: &'a [usize],
     strides: &'a [usize],
     size: usize,
 }
 
 impl Sink for SlabSink<'_> {
-    fn whole(&mut self, crop: &Crop, chunk: &[usize]) -> Option<&mut [u8]> {
-        crop.is_whole(chunk, self.shape).then_some(&mut *self.slab)
+    fn target(&mut self, crop: &Crop, shape: &[usize]) -> Option<&mut [u8]> {
+        let cells = crop.in_one_piece(shape, self.strides)?;
+        let (start, end) = (cells.start * self.size, cells.end * self.size);
+        self.slab.get_mut(start..end)
     }
 
     fn cells(&mut self, cells: &[u8], strides: &[usize], crop: &Crop) -> Result<()> {
@@ -141,9 +142,8 @@ impl Sink for SlabSink<'_> {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) layout: Arc<Layout>,
-    /// Extent of a chunk, of the slab, both in cells.
+    /// Extent of a chunk in cells.
     chunk: Vec<usize>,
-    shape: Vec<usize>,
     /// Strides of the slab, of a decoded chunk in its stored order.
     pub(super) to: Vec<usize>,
     pub(super) from: Vec<usize>,
@@ -184,7 +184,6 @@ impl Job {
                 .map(|(dim, extent)| runs_by_chunk(dim, *extent))
                 .collect(),
             chunk,
-            shape,
             chunk_cells,
         })
     }
@@ -223,7 +222,6 @@ impl Job {
         let mut slab = buffers.slab(length);
         let mut sink = SlabSink {
             slab: &mut slab,
-            shape: &self.shape,
             strides: &self.to,
             size: self.size()?,
         };
@@ -322,9 +320,13 @@ impl Job {
                 )));
             }
             for (number, crop) in touched.blocks {
+                counters.bytes_decoded += length;
+                if let Some(target) = sink.target(&crop, &touched.shape) {
+                    blocks.decode_block(number, target, scratch)?;
+                    continue;
+                }
                 let decoded = sized(chunk, length);
                 blocks.decode_block(number, decoded, scratch)?;
-                counters.bytes_decoded += length;
                 sink.cells(decoded, &touched.strides, &crop)?;
             }
             return Ok(());
@@ -340,7 +342,7 @@ impl Job {
             return self.stored(bytes, &part.crop, sink);
         }
         if self.layout.order == ElementOrder::C
-            && let Some(target) = sink.whole(&part.crop, &self.chunk)
+            && let Some(target) = sink.target(&part.crop, &self.chunk)
         {
             return pipeline.decode(bytes, part.skipped(), target, scratch);
         }
@@ -371,7 +373,7 @@ impl Job {
         buffers.counters.bytes_read += length;
         buffers.counters.bytes_decoded += length;
         buffers.counters.chunks_read += 1;
-        if let Some(target) = sink.whole(crop, &self.chunk) {
+        if let Some(target) = sink.target(crop, &self.chunk) {
             return store.read_local(object, offset, target);
         }
         if length <= PIECE {
@@ -432,7 +434,7 @@ impl Job {
             return sink.cells(chunk, &self.from, crop);
         };
         let length = self.size()? * self.block_cells(block)?;
-        let strides = block_strides(block);
+        let strides = strides(&block_shape(block));
         for (number, crop) in self.blocks_of(block, crop)? {
             let decoded = chunk
                 .get(number * length..(number + 1) * length)
@@ -451,10 +453,12 @@ impl Job {
             return Ok(None);
         }
         let cells = self.block_cells(block)?;
+        let shape = block_shape(block);
         Ok(Some(Touched {
             cells,
             of: self.chunk_cells.div_ceil(cells.max(1)),
-            strides: block_strides(block),
+            strides: strides(&shape),
+            shape,
             blocks: self.blocks_of(block, crop)?,
         }))
     }
@@ -496,8 +500,9 @@ impl Job {
 
 /// The blocks of a chunk that hold a selected cell.
 pub(super) struct Touched {
-    /// Cells of a block, and their strides.
+    /// Cells of a block, its extent, and the strides of its cells.
     cells: usize,
+    shape: Vec<usize>,
     strides: Vec<usize>,
     /// How many blocks the chunk has.
     of: usize,
@@ -520,13 +525,12 @@ pub(super) fn stored(fetched: &Fetched, at: usize) -> Option<Stored<'_>> {
     encoded.map(Encoded::stored)
 }
 
-/// Strides of the cells within a block.
-fn block_strides(block: &[u64]) -> Vec<usize> {
-    let shape: Vec<usize> = block
+/// Extent of a block in cells.
+fn block_shape(block: &[u64]) -> Vec<usize> {
+    block
         .iter()
         .map(|extent| usize::try_from(*extent).unwrap_or(usize::MAX))
-        .collect();
-    strides(&shape)
+        .collect()
 }
 
 /// Strides of each array dimension within a decoded chunk, and its number of cells with padding.
