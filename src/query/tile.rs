@@ -118,6 +118,18 @@ pub(super) struct Part {
 }
 
 impl Tile {
+    /// What of the selection lies in a part of the tile.
+    pub(super) fn selection_of(&self, part: &Part) -> Selection {
+        let dims = self.selection.dims.iter().zip(&self.place).zip(&part.place);
+        let dims = dims.map(|((set, tile), part)| {
+            let position = |at: usize| at.saturating_sub(tile.start) as u64;
+            set.at(&(position(part.start)..position(part.end)))
+        });
+        Selection {
+            dims: dims.collect(),
+        }
+    }
+
     /// The tile cut into boxes of at most `most` rows (at least one), in the order of the rows.
     pub(super) fn parts(&self, most: usize) -> Vec<Part> {
         // The dimensions behind `cut` are whole in each box, those before it have one index.
@@ -304,9 +316,22 @@ mod tests {
     fn parts_are_boxes_in_the_order_of_the_rows() {
         let place = vec![2..5, 0..4, 7..9];
         let tile = Tile {
-            selection: Selection::default(),
+            selection: Selection {
+                dims: vec![
+                    IndexSet::from_sorted([1, 5, 6]),
+                    IndexSet::all(4),
+                    IndexSet::strided(3, 9, 4),
+                ],
+            },
             place: place.clone(),
         };
+        let part = Part {
+            rows: 4..6,
+            place: vec![3..5, 0..1, 7..8],
+        };
+        let selection = tile.selection_of(&part);
+        assert_eq!(selection.dims[0], IndexSet::range(5..7));
+        assert_eq!(selection.dims[2], IndexSet::range(3..4));
         let rows: Vec<[usize; 3]> = place[0]
             .clone()
             .flat_map(|x| (0..4).flat_map(move |y| (7..9).map(move |z| [x, y, z])))
@@ -323,6 +348,11 @@ mod tests {
         ] {
             let parts = tile.parts(most);
             assert_eq!(parts.len(), count, "{most}");
+            let of: u64 = parts
+                .iter()
+                .map(|part| tile.selection_of(part).cells())
+                .sum();
+            assert_eq!(of, 24);
             let mut next = 0;
             for Part { rows: range, place } in parts {
                 assert_eq!(range.start, next);

@@ -110,7 +110,7 @@ impl BlocksPlan {
         let shared = Arc::new(Shared::new(None));
         let work = |at: usize| {
             let (job, shared) = (Arc::clone(&job), Arc::clone(&shared));
-            let worker = Worker::new(source.clone(), at, context, shared, Work::Queue);
+            let worker = Worker::new(source.clone(), at, context, shared, Work::Queue).in_parts();
             async move { job.work(worker).await }
         };
         let merge = |all: &mut Option<Vec<Reducer>>, others: Option<Vec<Reducer>>| {
@@ -255,7 +255,7 @@ impl Job {
                     .bound
                     .columns
                     .iter()
-                    .map(|column| worker.borrowed(&loaded, *column, part.rows.clone()))
+                    .map(|column| worker.borrowed(&loaded, *column, &part))
                     .collect::<Result<Vec<_>>>()?;
                 let Ok(values) = self.bound.evaluate(columns, part.rows.len()) else {
                     // Perhaps of a row that a predicate leaves out.
