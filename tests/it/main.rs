@@ -16,6 +16,7 @@ mod floors;
 mod formats;
 mod grids;
 mod join;
+mod parts;
 mod pushdown;
 mod random;
 mod sql_examples;
