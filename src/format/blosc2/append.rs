@@ -143,7 +143,8 @@ impl OldArray {
     /// Prepares it for `shape`, which is nowhere shorter than the old one.
     ///
     /// # Errors
-    /// `Invalid` if it is shorter, has another rank or too many cells; `Unsupported` if the metadata cannot be changed.
+    /// `Invalid` if it is shorter or has another rank; `Exhausted` if it has too many chunks; `Unsupported` if the
+    /// metadata cannot be changed.
     pub fn grow(&self, shape: Vec<u64>) -> Result<Growth<'_>> {
         let old = self.cut.grid.shape();
         if shape.len() != old.len() || shape.iter().zip(old).any(|(new, old)| new < old) {

@@ -14,7 +14,7 @@ use crate::format::blosc2::frame::{Frame, decode_chunk, place, usize_of};
 use crate::store::Store;
 
 /// The most chunks of an array that are kept account of.
-const MOST_CHUNKS: u64 = 8 << 20;
+pub(super) const MOST_CHUNKS: u64 = 8 << 20;
 /// The largest offsets chunk that is read: it is compressed, if not by much.
 const LARGEST_OFFSETS: u64 = 128 << 20;
 /// The largest chunk of nothing but NaN that is made up in memory.

@@ -7,6 +7,7 @@ use crate::codec::blosc::encode::{BloscCompressor, BloscEncoder, BloscShuffle, B
 use crate::codec::encode::{EncodePipeline, EncodeScratch, Encoder};
 use crate::error::{Error, Result};
 use crate::format::blosc2::frame::MAGIC;
+use crate::format::blosc2::index::MOST_CHUNKS;
 use crate::format::blosc2::meta::block_bytes;
 
 /// The offset that stands for a chunk of zeros, of which nothing is stored.
@@ -168,6 +169,12 @@ fn b2nd(cut: &Cut) -> Result<Vec<u8>> {
             cut.block.len()
         ))
     })?;
+    let chunks = cut.grid.len();
+    if chunks > MOST_CHUNKS {
+        return Err(Error::Exhausted(format!(
+            "it would have {chunks} chunks, more than the {MOST_CHUNKS} that are kept account of"
+        )));
+    }
     let mut layer = vec![0x97, 0, rank, 0x90 | rank];
     for extent in cut.grid.shape() {
         layer.push(0xd3);

@@ -117,7 +117,8 @@ impl<W: Write + Seek> FrameWriter<W> {
     /// Begins a frame at the beginning of `out`.
     ///
     /// # Errors
-    /// Those of [`NewArray::encoder`], `Invalid` for an attribute that no frame can have, `Io` if `out` fails.
+    /// Those of [`NewArray::encoder`], `Invalid` for an attribute that no frame can have, `Exhausted` for too many
+    /// chunks, `Io` if `out` fails.
     pub fn create(out: W, array: &NewArray) -> Result<Self> {
         let (cut, encoder) = (array.cut()?, array.encoder()?);
         let dtype = dtype(array.element).ok_or_else(|| unwritable(array.element))?;

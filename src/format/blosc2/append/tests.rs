@@ -132,7 +132,12 @@ async fn what_cannot_be_appended_is_refused() {
     let (_directory, path) = copied("little.b2d/tas");
     let store = Store::open(path.to_str().unwrap()).unwrap();
     let old = OldArray::open(&store, "tas").await.unwrap();
-    for shape in [vec![24, 8], vec![23, 8, 12], vec![u64::MAX, 8, 12]] {
+    for shape in [
+        vec![24, 8],
+        vec![23, 8, 12],
+        vec![1 << 40, 8, 12],
+        vec![u64::MAX, 8, 12],
+    ] {
         assert!(old.grow(shape).is_err());
     }
     let write = |shape: Vec<u64>, chunk: Option<Bytes>| {
