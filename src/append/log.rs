@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::private;
 use crate::error::{Error, Result};
 use crate::store::Store;
-use crate::store::write::{Durability, Expect, Object};
+use crate::store::write::{Expect, Object};
 
 /// One version of a dataset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,9 +135,9 @@ impl Entry {
     }
 }
 
-/// Writes entries; one that is there already is written again.
-pub(super) async fn write(store: &Store, entries: &[Entry], durability: Durability) -> Result<()> {
-    let objects = entries
+/// The objects of entries; one that is there already is replaced.
+pub(super) fn objects(entries: &[Entry]) -> Result<Vec<Object>> {
+    entries
         .iter()
         .map(|entry| {
             let json = serde_json::to_vec(entry)
@@ -148,6 +148,5 @@ pub(super) async fn write(store: &Store, entries: &[Entry], durability: Durabili
                 expect: Expect::Anything,
             })
         })
-        .collect::<Result<_>>()?;
-    store.put_all(objects, durability).await.map(drop)
+        .collect()
 }

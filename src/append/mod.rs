@@ -15,14 +15,14 @@ use std::sync::Arc;
 
 use crate::array::Dataset;
 use crate::error::{Error, Result, Within};
-use crate::format::{Appender, Format};
+use crate::format::{Appender, Format, Publication};
 use crate::store::lock::{Lock, LockOptions};
 use crate::store::write::{Durability, PRIVATE, Put};
 use crate::store::{Kind, Store};
 
 pub use crate::format::{OldCells, Region};
 
-use journal::Journal;
+use journal::{Failure, Journal};
 use log::{Entry, Log};
 
 /// How transactions wait and write.
@@ -90,7 +90,7 @@ impl Target {
         let begun = async {
             if self.store.is_local() {
                 journal::recover(&self.store, options.durability).await?;
-                journal::clean(&self.store).await?;
+                journal::clean(&self.store)?;
             }
             let mut appender = self
                 .format
@@ -113,7 +113,7 @@ impl Target {
                 rewrites: false,
             }),
             Err(error) => {
-                release(lock).await?;
+                let _ = release(lock).await;
                 Err(Error::within(error, place()))
             }
         }
@@ -170,15 +170,26 @@ impl Transaction {
     /// Publishes the change; `operation` is what the log calls it.
     ///
     /// # Errors
-    /// `Io` when the storage fails: unless the text says that the outcome is unknown, nothing has changed.
+    /// `Io` when the storage fails: unless the text says that the change is decided or its outcome unknown, nothing has
+    /// changed. `Conflict` when this writer was silent for so long that another one has taken over.
     pub async fn commit(mut self, operation: &str) -> Result<Outcome> {
-        let committed = self.publish(operation).await;
-        if committed.is_err() {
-            // What was put aside is in nobody's way; the error that led here is worth more than another one.
-            let _ = self.appender.abandon().await;
+        let place = self.store.location().to_owned();
+        match self.publish(operation).await {
+            Ok(outcome) => {
+                // What is published stays so, whether the lock can be given back or not.
+                let _ = self.end().await;
+                Ok(outcome)
+            }
+            Err(Failure::Undone(error)) => {
+                // What was put aside is in nobody's way; the error that led here is worth more than another one.
+                let _ = self.appender.abandon().await;
+                let error = error.within(place);
+                let _ = self.end().await;
+                Err(error)
+            }
+            // The lock is not given back: whoever comes next has to find out what became of the change.
+            Err(Failure::Decided(error)) => Err(error.within(place)),
         }
-        release(self.lock).await?;
-        committed.within(|| self.store.location().to_owned())
     }
 
     /// Ends the transaction without a change.
@@ -186,37 +197,71 @@ impl Transaction {
     /// # Errors
     /// `Io` when the storage fails.
     pub async fn abandon(mut self) -> Result<()> {
-        self.appender
-            .abandon()
-            .await
-            .within(|| self.store.location())?;
+        let abandoned = self.appender.abandon().await;
+        let place = self.store.location().to_owned();
+        let ended = self.end().await;
+        abandoned.and(ended).within(|| place)
+    }
+
+    /// Gives the lock back.
+    async fn end(self) -> Result<()> {
+        // It has the lock, too.
+        drop(self.appender);
         release(self.lock).await
     }
 
-    async fn publish(&mut self, operation: &str) -> Result<Outcome> {
-        let publication = self.appender.publication().await?;
+    async fn publish(&mut self, operation: &str) -> Result<Outcome, Failure> {
+        let publication = self.appender.publication().await.map_err(Failure::Undone)?;
         let before = lengths(self.appender.dataset());
         let after = self.lengths.clone();
         let entries = Entry::next(self.last.as_ref(), operation, before, after, self.rewrites);
         let version = entries.last().map_or(0, |entry| entry.version);
-        let durability = self.options.durability;
         if self.store.is_local() {
-            let journal = Journal::new(&publication, entries)?;
-            journal.commit(&self.store, durability).await?;
+            let durability = self.options.durability;
+            Journal::prepare(&self.store, publication, &entries, durability)
+                .await
+                .map_err(Failure::Undone)?
+                .commit(&self.store, durability)
+                .await?;
             return Ok(Outcome::Committed { version });
         }
-        self.lock.check().await?;
+        self.publish_remote(publication, &entries, version).await
+    }
+
+    async fn publish_remote(
+        &self,
+        publication: Publication,
+        entries: &[Entry],
+        version: u64,
+    ) -> Result<Outcome, Failure> {
+        let durability = self.options.durability;
+        self.lock.check().await.map_err(Failure::Undone)?;
         let mut documents = publication.documents.into_iter();
         if let Some(root) = documents.next() {
-            let put = self.store.put_all(vec![root], durability).await?;
-            if put.contains(&Put::Conflict) {
-                return Ok(Outcome::Conflict);
+            let unknown = |error| {
+                Failure::Decided(Error::io(
+                    format!(
+                        "the outcome of the change is unknown; if it was published, it is version {version} of the dataset"
+                    ),
+                    error,
+                ))
+            };
+            match self.store.put_all(vec![root], durability).await {
+                Ok(put) if !put.contains(&Put::Conflict) => {}
+                // Whoever has taken over may have changed what this writer had published just before.
+                Ok(_) => {
+                    self.lock.check().await.map_err(unknown)?;
+                    return Ok(Outcome::Conflict);
+                }
+                Err(error @ Error::Unsupported(_)) => return Err(Failure::Undone(error)),
+                Err(error) => return Err(unknown(error)),
             }
         }
         // Readers see the change from here on. What follows is repaired by the next writer if it fails.
-        let others = self.store.put_all(documents.collect(), durability).await;
-        let logged = log::write(&self.store, &entries, durability).await;
-        others.and(logged)?;
+        let _ = self.store.put_all(documents.collect(), durability).await;
+        if let Ok(logged) = log::objects(entries) {
+            let _ = self.store.put_all(logged, durability).await;
+        }
         Ok(Outcome::Committed { version })
     }
 }
@@ -230,9 +275,12 @@ pub async fn recover(store: &Store, options: AppendOptions) -> Result<()> {
         return Ok(());
     }
     // Mostly it is just about to be done with, by whoever holds the lock.
-    let lock = Lock::acquire(store, options.lock).await?;
-    journal::recover(store, options.durability).await?;
-    lock.release().await
+    let waiting = Lock::acquire_while(store, options.lock, || journal::is_present(store));
+    if let Some(lock) = waiting.await? {
+        journal::recover(store, options.durability).await?;
+        lock.release().await?;
+    }
+    Ok(())
 }
 
 impl Target {

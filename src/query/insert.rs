@@ -148,7 +148,8 @@ impl ArraySink {
         let count = match inserted.await {
             Ok(count) => count,
             Err(error) => {
-                transaction.abandon().await.map_err(engine_error)?;
+                // The error that led here is worth more than another one.
+                let _ = transaction.abandon().await;
                 return Err(error);
             }
         };

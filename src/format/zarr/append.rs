@@ -7,11 +7,12 @@ use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::Zarr;
-use super::hierarchy::{self, ARRAY, ATTRIBUTES, CONSOLIDATED, GROUP, V3};
+use super::documents::{Metadata, get, hierarchy_documents, mark, own_keys};
+use super::hierarchy::{self, ARRAY, V3};
 use super::json::Json;
 use super::writer::{ArrayWriter, extents};
 use crate::array::slab::{Crop, Run, copy_cells, fill_cells, strides};
-use crate::array::{Dataset, Group, Variable};
+use crate::array::{Dataset, Variable};
 use crate::codec::encode::EncodeScratch;
 use crate::error::{Error, Result, Within};
 use crate::format::{Appender, Format, OldCells, Publication, Region};
@@ -34,19 +35,8 @@ pub(super) struct ZarrAppender {
     /// Name of the place for objects that are put aside.
     aside: String,
     moves: Vec<(String, String)>,
-}
-
-/// The documents of a hierarchy.
-#[derive(Debug)]
-enum Metadata {
-    /// One array, whose own document is all there is.
-    Single { key: String, version: Version },
-    /// Documents of all members in one, which is what readers look at.
-    Consolidated {
-        key: String,
-        root: Json,
-        version: Option<Version>,
-    },
+    /// Objects where there was none that readers know of.
+    added: Vec<String>,
 }
 
 /// An array as its metadata tells.
@@ -106,115 +96,8 @@ pub(super) async fn begin(
         arrays,
         aside: format!("{PRIVATE}/aside/{}", write_id()),
         moves: Vec::new(),
+        added: Vec::new(),
     })
-}
-
-/// Documents by their keys.
-type Documents = BTreeMap<String, Json>;
-
-/// The metadata by which readers see a hierarchy, and all documents of its members.
-async fn hierarchy_documents(store: &Store, dataset: &Dataset) -> Result<(Metadata, Documents)> {
-    let mut documents = Documents::new();
-    if let Some((root, version)) = get(store, V3).await? {
-        if root.get("node_type").text() == Some("array") {
-            documents.insert(V3.to_owned(), root);
-            let key = V3.to_owned();
-            return Ok((Metadata::Single { key, version }, documents));
-        }
-        match hierarchy::consolidated_v3(&root) {
-            Some(metadata) => {
-                for (path, document) in metadata.object() {
-                    documents.insert(hierarchy::key(path, V3), document.clone());
-                }
-            }
-            None => {
-                for key in own_keys(&dataset.root, &[V3], &[V3]) {
-                    if let Some((document, _)) = get(store, &key).await? {
-                        documents.insert(key, document);
-                    }
-                }
-            }
-        }
-        return Ok((
-            Metadata::Consolidated {
-                key: V3.to_owned(),
-                root,
-                version: Some(version),
-            },
-            documents,
-        ));
-    }
-    if let Some((root, version)) = get(store, CONSOLIDATED).await? {
-        for (key, document) in root.get("metadata").object() {
-            documents.insert(key.clone(), document.clone());
-        }
-        return Ok((
-            Metadata::Consolidated {
-                key: CONSOLIDATED.to_owned(),
-                root,
-                version: Some(version),
-            },
-            documents,
-        ));
-    }
-    if let Some((document, version)) = get(store, ARRAY).await? {
-        documents.insert(ARRAY.to_owned(), document);
-        let key = ARRAY.to_owned();
-        return Ok((Metadata::Single { key, version }, documents));
-    }
-    for key in own_keys(&dataset.root, &[GROUP, ATTRIBUTES], &[ARRAY, ATTRIBUTES]) {
-        if let Some((document, _)) = get(store, &key).await? {
-            documents.insert(key, document);
-        }
-    }
-    let members = documents.iter();
-    let root = Json::Object(vec![
-        (
-            "metadata".to_owned(),
-            Json::Object(
-                members
-                    .map(|(key, json)| (key.clone(), json.clone()))
-                    .collect(),
-            ),
-        ),
-        ("zarr_consolidated_format".to_owned(), Json::Integer(1)),
-    ]);
-    Ok((
-        Metadata::Consolidated {
-            key: CONSOLIDATED.to_owned(),
-            root,
-            version: None,
-        },
-        documents,
-    ))
-}
-
-/// The keys of the documents of all members, whether they are there or not.
-fn own_keys(root: &Group, of_group: &[&str], of_array: &[&str]) -> Vec<String> {
-    let mut keys = Vec::new();
-    for group in root.walk() {
-        keys.extend(
-            of_group
-                .iter()
-                .map(|name| hierarchy::key(&group.path, name)),
-        );
-        let variables = group.variables.iter().map(|variable| variable.path.clone());
-        let unreadable = group
-            .unreadable
-            .iter()
-            .map(|array| hierarchy::key(&group.path, &array.name));
-        for path in variables.chain(unreadable) {
-            keys.extend(of_array.iter().map(|name| hierarchy::key(&path, name)));
-        }
-    }
-    keys
-}
-
-async fn get(store: &Store, key: &str) -> Result<Option<(Json, Version)>> {
-    let Some((bytes, version)) = store.get_versioned(key).await? else {
-        return Ok(None);
-    };
-    Ok(Some((Json::parse(&bytes).within(|| key)?, version)))
 }
 
 #[async_trait]
@@ -332,37 +215,28 @@ impl Appender for ZarrAppender {
         let (key, document, version) = match &self.metadata {
             Metadata::Single { key, version } => {
                 let array = self.arrays.values().next();
-                (
-                    key.clone(),
-                    array.map(|array| array.document.clone()),
-                    Some(version.clone()),
-                )
+                let document = array.map(|array| array.document.clone());
+                (key.clone(), document, Some(version.clone()))
             }
             Metadata::Consolidated { key, root, version } => {
                 (key.clone(), Some(root.clone()), version.clone())
             }
         };
-        let (Some(document), Some(version)) = (document, version) else {
+        let Some(document) = document else {
             return Ok(());
         };
-        // Other bytes with the same meaning are another version, which nobody else expects.
-        let mut bytes = document.to_document();
-        let before = self.store.get(&key).await?.unwrap_or_default();
-        if !before.ends_with(b"\n") {
-            bytes.push(b'\n');
-        }
-        let put = self
-            .store
-            .put(&key, bytes, Expect::Version(version), self.durability)
-            .await?;
-        let Put::Done(fenced) = put else {
+        // Where there is no consolidated metadata yet, that it is there now stops whoever expects none.
+        let object = self.object(&key, &document, version.as_ref());
+        let put = self.store.put_all(vec![object], self.durability).await?;
+        let [Put::Done(fenced)] = put.as_slice() else {
             return Err(self.overtaken());
         };
+        let fenced = fenced.clone();
         match &mut self.metadata {
             Metadata::Single { version, .. } => *version = fenced,
             Metadata::Consolidated { version, .. } => *version = Some(fenced),
         }
-        self.settle().await
+        Ok(())
     }
 
     async fn publication(&mut self) -> Result<Publication> {
@@ -393,7 +267,7 @@ impl Appender for ZarrAppender {
                 }
             }
             Metadata::Consolidated { key, root, version } => {
-                self.check_own(&changed).await?;
+                let own = self.own_versions(&changed).await?;
                 let name = if key == V3 { V3 } else { ARRAY };
                 let mut root = root.clone();
                 let mut members = self.members(&root).await?;
@@ -416,12 +290,9 @@ impl Appender for ZarrAppender {
                     root.set("metadata", members);
                 }
                 documents.push(self.object(key, &root, version.as_ref()));
-                for (path, document) in &changed {
-                    documents.push(Object {
-                        key: hierarchy::key(path, name),
-                        bytes: document.to_document().into(),
-                        expect: Expect::Anything,
-                    });
+                for ((path, document), version) in changed.iter().zip(&own) {
+                    let key = hierarchy::key(path, name);
+                    documents.push(self.object(&key, document, version.as_ref()));
                 }
             }
         }
@@ -452,8 +323,9 @@ impl Appender for ZarrAppender {
     }
 
     async fn abandon(&mut self) -> Result<()> {
-        let aside: Vec<String> = self.moves.drain(..).map(|(from, _)| from).collect();
-        self.store.delete_all(&aside).await
+        let moves = self.moves.drain(..).map(|(from, _)| from);
+        let left: Vec<String> = self.added.drain(..).chain(moves).collect();
+        self.store.delete_all(&left).await
     }
 }
 
@@ -475,17 +347,28 @@ impl ZarrAppender {
     }
 
     /// Puts encoded objects (key, bytes, whether readers see any of them) in their places or aside.
+    ///
+    /// An object that readers see is replaced only with the commit even if its old cells stay, so that a transaction that
+    /// fails leaves nothing behind.
     async fn put(&mut self, objects: Vec<(String, Vec<u8>, bool)>, old: OldCells) -> Result<()> {
         if !self.store.is_local() {
             return self.put_remote(objects, old).await;
         }
         let mut puts = Vec::with_capacity(objects.len());
         for (key, bytes, visible) in objects {
-            let place = if visible && old == OldCells::Changed {
+            let place = if visible {
                 let aside = format!("{}/{key}", self.aside);
+                if self.moves.iter().any(|(from, _)| *from == aside) {
+                    return Err(Error::Unsupported(format!(
+                        "{}: cells of {key} come in two parts with others between them, because the values of the \
+                         dimension are in no order; replace the cells in statements of their own",
+                        self.dataset.location
+                    )));
+                }
                 self.moves.push((aside.clone(), key));
                 aside
             } else {
+                self.added.push(key.clone());
                 key
             };
             puts.push(Object {
@@ -521,16 +404,25 @@ impl ZarrAppender {
                 }
                 // A writer who has been given up can be in between once for each request that he had under way.
                 for _ in 0..4 {
-                    let expect = match self.store.get_versioned(&key).await? {
-                        Some((_, version)) => Expect::Version(version),
-                        None => Expect::Absent,
+                    let (before, expect) = match self.store.get_versioned(&key).await? {
+                        Some((before, version)) => (Some(before), Expect::Version(version)),
+                        None => (None, Expect::Absent),
                     };
                     // Whoever has taken over since that version was seen has put another one, or will.
                     self.lock.check().await?;
                     let put = self.store.put(&key, bytes.clone(), expect, self.durability);
-                    if let Put::Done(_) = put.await? {
-                        return Ok(());
+                    let Put::Done(version) = put.await? else {
+                        continue;
+                    };
+                    // Unless it has the same bytes: then it looked the same, and it is his now.
+                    if let (Err(overtaken), Some(before)) = (self.lock.check().await, before) {
+                        let expect = Expect::Version(version);
+                        self.store
+                            .put(&key, before, expect, self.durability)
+                            .await?;
+                        return Err(overtaken);
                     }
+                    return Ok(());
                 }
                 Err(self.overtaken())
             })
@@ -538,14 +430,18 @@ impl ZarrAppender {
     }
 
     fn object(&self, key: &str, document: &Json, version: Option<&Version>) -> Object {
+        let mut bytes = document.to_document();
         let expect = match version {
             _ if self.store.is_local() => Expect::Anything,
             Some(version) => Expect::Version(version.clone()),
             None => Expect::Absent,
         };
+        if expect != Expect::Anything {
+            bytes.extend(mark());
+        }
         Object {
             key: key.to_owned(),
-            bytes: document.to_document().into(),
+            bytes: bytes.into(),
             expect,
         }
     }
@@ -570,15 +466,17 @@ impl ZarrAppender {
         Ok(root.get("metadata").clone())
     }
 
-    /// Checks that the own documents of arrays say what the consolidated metadata says.
-    async fn check_own(&self, changed: &[(String, Json)]) -> Result<()> {
+    /// The versions of the own documents of arrays, which must not tell of more than the consolidated metadata.
+    ///
+    /// They tell of less when a writer was cut off after he had published.
+    async fn own_versions(&self, changed: &[(String, Json)]) -> Result<Vec<Option<Version>>> {
+        let mut versions = Vec::with_capacity(changed.len());
         for (path, _) in changed {
             let array = self.array(path)?;
-            let name = self.own_name();
-            let Some((own, _)) = get(&self.store, &hierarchy::key(path, name)).await? else {
-                continue;
-            };
-            if own.get("shape") != array.document.get("shape") {
+            let own = get(&self.store, &hierarchy::key(path, self.own_name())).await?;
+            if let Some((own, _)) = &own
+                && is_beyond(own.get("shape"), array.variable.shape())
+            {
                 return Err(Error::Conflict(format!(
                     "{}: {path} has the shape {} in the consolidated metadata, but {} in its own; another program has \
                      changed it without consolidating the metadata, so do that first",
@@ -587,24 +485,9 @@ impl ZarrAppender {
                     own.get("shape")
                 )));
             }
+            versions.push(own.map(|(_, version)| version));
         }
-        Ok(())
-    }
-
-    /// Lets the own documents of arrays say what the consolidated metadata says.
-    async fn settle(&self) -> Result<()> {
-        let name = self.own_name();
-        for (path, array) in &self.arrays {
-            let key = hierarchy::key(path, name);
-            let own = get(&self.store, &key).await?;
-            if own.is_some_and(|(own, _)| own.get("shape") != array.document.get("shape")) {
-                let bytes = array.document.to_document();
-                self.store
-                    .put(&key, bytes, Expect::Anything, self.durability)
-                    .await?;
-            }
-        }
-        Ok(())
+        Ok(versions)
     }
 
     fn own_name(&self) -> &'static str {
@@ -669,6 +552,13 @@ fn encode(
         size,
     )?;
     writer.encode(&unit, scratch)
+}
+
+/// Whether the shape that a document tells is another one than `shape`, and not just smaller.
+fn is_beyond(told: &Json, shape: &[u64]) -> bool {
+    told.counts().is_none_or(|told| {
+        told.len() != shape.len() || told.iter().zip(shape).any(|(told, extent)| told > extent)
+    })
 }
 
 fn bounds(region: &Region, axis: usize) -> (u64, u64) {

@@ -11,6 +11,7 @@
 mod append;
 mod attributes;
 mod codecs;
+mod documents;
 mod dtype;
 mod encoders;
 mod fill;
