@@ -52,6 +52,11 @@ impl Log {
         Ok(Self { entries })
     }
 
+    /// The entry of a dataset that did not exist before.
+    pub(super) fn first(operation: &str, lengths: BTreeMap<String, u64>) -> Vec<Entry> {
+        vec![entry(0, operation, lengths, false)]
+    }
+
     /// The entries of a change from lengths `before` to `after`: the first change is preceded by what it found.
     pub(super) fn next(
         &self,
@@ -60,18 +65,6 @@ impl Log {
         after: BTreeMap<String, u64>,
         rewrites: bool,
     ) -> Vec<Entry> {
-        let time = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |time| {
-                u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-            });
-        let entry = |version, operation: &str, lengths, rewrites| Entry {
-            version,
-            time,
-            operation: operation.to_owned(),
-            lengths,
-            rewrites,
-        };
         let mut entries = Vec::new();
         let mut version = match self.entries.last() {
             // Somebody else has changed the dataset, or a writer died before he could log.
@@ -88,6 +81,21 @@ impl Log {
         version += 1;
         entries.push(entry(version, operation, after, rewrites));
         entries
+    }
+}
+
+fn entry(version: u64, operation: &str, lengths: BTreeMap<String, u64>, rewrites: bool) -> Entry {
+    let time = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| {
+            u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+        });
+    Entry {
+        version,
+        time,
+        operation: operation.to_owned(),
+        lengths,
+        rewrites,
     }
 }
 

@@ -1,19 +1,21 @@
 //! Transactions: a change of a dataset is seen whole or not at all, survives a crash, and is one of a sequence.
 //!
 //! ```text
-//! begin    lock, finish what a crash has left, read the metadata
+//! begin    lock, finish what a crash has left, read the metadata     create  the same where there is no dataset yet
 //! write    cells beyond the shapes that readers know, or put aside
 //! commit   journal, publish, log            local: a rename makes the journal valid, everything after it can be done again
 //!          publish if unchanged, log        remote: the metadata is put only if it is the version that was read
 //! ```
 
+mod create;
 mod journal;
 pub mod log;
+pub mod window;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::array::Dataset;
+use crate::array::{Attributes, Dataset};
 use crate::error::{Error, Result, Within};
 use crate::format::{Appender, Format};
 use crate::store::lock::{Lock, LockOptions};
@@ -21,6 +23,7 @@ use crate::store::write::{Durability, PRIVATE, Put};
 use crate::store::{Kind, Store};
 
 pub use crate::format::{OldCells, Region};
+pub use create::IfExists;
 
 use journal::Journal;
 use log::Log;
@@ -63,6 +66,8 @@ pub struct Transaction {
     log: Log,
     lengths: BTreeMap<String, u64>,
     rewrites: bool,
+    /// Whether there was no dataset before.
+    creates: bool,
 }
 
 impl Target {
@@ -111,6 +116,7 @@ impl Target {
                 appender,
                 log,
                 rewrites: false,
+                creates: false,
             }),
             Err(error) => {
                 release(lock).await?;
@@ -167,6 +173,22 @@ impl Transaction {
         Ok(())
     }
 
+    /// Gives a group other attributes.
+    ///
+    /// # Errors
+    /// As [`Appender::set_attributes`].
+    pub fn set_attributes(&mut self, group: &str, attributes: &Attributes) -> Result<()> {
+        self.appender
+            .set_attributes(group, attributes)
+            .within(|| self.store.location())
+    }
+
+    /// The last version of the dataset that the log knows.
+    #[must_use]
+    pub fn version(&self) -> Option<u64> {
+        self.log.entries.last().map(|entry| entry.version)
+    }
+
     /// Publishes the change; `operation` is what the log calls it.
     ///
     /// # Errors
@@ -176,6 +198,9 @@ impl Transaction {
         if committed.is_err() {
             // What was put aside is in nobody's way; the error that led here is worth more than another one.
             let _ = self.appender.abandon().await;
+        }
+        if self.creates {
+            create::unmark(&self.store).await?;
         }
         release(self.lock).await?;
         committed.within(|| self.store.location().to_owned())
@@ -190,15 +215,21 @@ impl Transaction {
             .abandon()
             .await
             .within(|| self.store.location())?;
+        if self.creates {
+            create::unmark(&self.store).await?;
+        }
         release(self.lock).await
     }
 
     async fn publish(&mut self, operation: &str) -> Result<Outcome> {
         let publication = self.appender.publication().await?;
         let before = lengths(self.appender.dataset());
-        let entries = self
-            .log
-            .next(operation, before, self.lengths.clone(), self.rewrites);
+        let lengths = self.lengths.clone();
+        let entries = if self.creates {
+            Log::first(operation, lengths)
+        } else {
+            self.log.next(operation, before, lengths, self.rewrites)
+        };
         let version = entries.last().map_or(0, |entry| entry.version);
         let durability = self.options.durability;
         if self.store.is_local() {
