@@ -38,7 +38,7 @@ impl Log {
     pub async fn read(store: &Store) -> Result<Self> {
         let mut entries = Vec::new();
         for key in store.list_all(&private("log")).await? {
-            entries.extend(entry(store, &key).await?);
+            entries.extend(read(store, &key).await?);
         }
         entries.sort_by_key(|entry| entry.version);
         Ok(Self(entries))
@@ -80,12 +80,12 @@ impl Log {
 /// The newest version of a dataset, if there is one.
 pub(super) async fn last(store: &Store) -> Result<Option<Entry>> {
     match store.list_all(&private("log")).await?.last() {
-        Some(key) => entry(store, key).await,
+        Some(key) => read(store, key).await,
         None => Ok(None),
     }
 }
 
-async fn entry(store: &Store, key: &str) -> Result<Option<Entry>> {
+async fn read(store: &Store, key: &str) -> Result<Option<Entry>> {
     let Some(bytes) = store.get(key).await? else {
         return Ok(None);
     };
@@ -95,6 +95,11 @@ async fn entry(store: &Store, key: &str) -> Result<Option<Entry>> {
 }
 
 impl Entry {
+    /// The entry of a dataset that did not exist before.
+    pub(super) fn first(operation: &str, lengths: BTreeMap<String, u64>) -> Vec<Self> {
+        vec![entry(0, operation, lengths, false)]
+    }
+
     /// The entries of a change, after the entry `last`, from lengths `before` to `after`: what has not been logged
     /// before comes first.
     pub(super) fn next(
@@ -104,18 +109,6 @@ impl Entry {
         after: BTreeMap<String, u64>,
         rewrites: bool,
     ) -> Vec<Self> {
-        let time = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |time| {
-                u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-            });
-        let entry = |version, operation: &str, lengths, rewrites| Self {
-            version,
-            time,
-            operation: operation.to_owned(),
-            lengths,
-            rewrites,
-        };
         let mut entries = Vec::new();
         let mut version = match last {
             // Somebody else has changed the dataset, or a writer died before he could log.
@@ -132,6 +125,21 @@ impl Entry {
         version += 1;
         entries.push(entry(version, operation, after, rewrites));
         entries
+    }
+}
+
+fn entry(version: u64, operation: &str, lengths: BTreeMap<String, u64>, rewrites: bool) -> Entry {
+    let time = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| {
+            u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+        });
+    Entry {
+        version,
+        time,
+        operation: operation.to_owned(),
+        lengths,
+        rewrites,
     }
 }
 

@@ -1,19 +1,21 @@
 //! Transactions: a change of a dataset is seen whole or not at all, survives a crash, and is one of a sequence.
 //!
 //! ```text
-//! begin    lock, finish what a crash has left, read the metadata
+//! begin    lock, finish what a crash has left, read the metadata     create  the same where there is no dataset yet
 //! write    cells beyond the shapes that readers know, or put aside
 //! commit   journal, publish, log            local: a rename makes the journal valid, everything after it can be done again
 //!          publish if unchanged, log        remote: the metadata is put only if it is the version that was read
 //! ```
 
+mod create;
 mod journal;
 pub mod log;
+pub mod window;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::array::Dataset;
+use crate::array::{Attributes, Dataset};
 use crate::error::{Error, Result, Within};
 use crate::format::{Appender, Format, Publication};
 use crate::store::lock::{Lock, LockOptions};
@@ -21,6 +23,7 @@ use crate::store::write::{Durability, PRIVATE, Put};
 use crate::store::{Kind, Store};
 
 pub use crate::format::{OldCells, Region};
+pub use create::IfExists;
 
 use journal::{Failure, Journal};
 use log::{Entry, Log};
@@ -63,6 +66,8 @@ pub struct Transaction {
     last: Option<Entry>,
     lengths: BTreeMap<String, u64>,
     rewrites: bool,
+    /// Whether there was no dataset before.
+    creates: bool,
 }
 
 impl Target {
@@ -111,6 +116,7 @@ impl Target {
                 appender,
                 last,
                 rewrites: false,
+                creates: false,
             }),
             Err(error) => {
                 let _ = release(lock).await;
@@ -167,6 +173,22 @@ impl Transaction {
         Ok(())
     }
 
+    /// Gives a group other attributes.
+    ///
+    /// # Errors
+    /// As [`Appender::set_attributes`].
+    pub fn set_attributes(&mut self, group: &str, attributes: &Attributes) -> Result<()> {
+        self.appender
+            .set_attributes(group, attributes)
+            .within(|| self.store.location())
+    }
+
+    /// The last version of the dataset that the log knows.
+    #[must_use]
+    pub fn version(&self) -> Option<u64> {
+        self.last.as_ref().map(|entry| entry.version)
+    }
+
     /// Publishes the change; `operation` is what the log calls it.
     ///
     /// # Errors
@@ -176,16 +198,17 @@ impl Transaction {
         let place = self.store.location().to_owned();
         match self.publish(operation).await {
             Ok(outcome) => {
-                // What is published stays so, whether the lock can be given back or not.
+                // What is published stays so, whether the mark can be removed and the lock be given back or not.
+                if self.creates {
+                    let _ = create::unmark(&self.store).await;
+                }
                 let _ = self.end().await;
                 Ok(outcome)
             }
             Err(Failure::Undone(error)) => {
                 // What was put aside is in nobody's way; the error that led here is worth more than another one.
-                let _ = self.appender.abandon().await;
-                let error = error.within(place);
-                let _ = self.end().await;
-                Err(error)
+                let _ = self.abandon().await;
+                Err(error.within(place))
             }
             // The lock is not given back: whoever comes next has to find out what became of the change.
             Err(Failure::Decided(error)) => Err(error.within(place)),
@@ -197,10 +220,16 @@ impl Transaction {
     /// # Errors
     /// `Io` when the storage fails.
     pub async fn abandon(mut self) -> Result<()> {
+        let creates = self.creates;
         let abandoned = self.appender.abandon().await;
+        let unmarked = if creates {
+            create::unmark(&self.store).await
+        } else {
+            Ok(())
+        };
         let place = self.store.location().to_owned();
         let ended = self.end().await;
-        abandoned.and(ended).within(|| place)
+        abandoned.and(unmarked).and(ended).within(|| place)
     }
 
     /// Gives the lock back.
@@ -214,7 +243,11 @@ impl Transaction {
         let publication = self.appender.publication().await.map_err(Failure::Undone)?;
         let before = lengths(self.appender.dataset());
         let after = self.lengths.clone();
-        let entries = Entry::next(self.last.as_ref(), operation, before, after, self.rewrites);
+        let entries = if self.creates {
+            Entry::first(operation, after)
+        } else {
+            Entry::next(self.last.as_ref(), operation, before, after, self.rewrites)
+        };
         let version = entries.last().map_or(0, |entry| entry.version);
         if self.store.is_local() {
             let durability = self.options.durability;

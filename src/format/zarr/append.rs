@@ -6,13 +6,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::Zarr;
-use super::documents::{Metadata, get, hierarchy_documents, mark, own_keys};
-use super::hierarchy::{self, ARRAY, V3};
+use super::documents::{
+    Documents, Metadata, consolidate_v3, consolidated_v2, get, hierarchy_documents, mark,
+    members_v3, own_keys,
+};
+use super::hierarchy::{self, ARRAY, ATTRIBUTES, GROUP, V3};
 use super::json::Json;
-use super::writer::{ArrayWriter, extents};
-use crate::array::slab::{Crop, Run, copy_cells, fill_cells, strides};
-use crate::array::{Dataset, Variable};
+use super::writer::{ArrayWriter, bounds, encode, is_visible};
+use super::{Zarr, create};
+use crate::array::blueprint::Blueprint;
+use crate::array::{Attributes, Dataset, Variable};
 use crate::codec::encode::EncodeScratch;
 use crate::error::{Error, Result, Within};
 use crate::format::{Appender, Format, OldCells, Publication, Region};
@@ -32,6 +35,10 @@ pub(super) struct ZarrAppender {
     dataset: Dataset,
     metadata: Metadata,
     arrays: BTreeMap<String, Array>,
+    /// New attributes of groups, by their paths.
+    attributes: BTreeMap<String, Json>,
+    /// The documents of a hierarchy that is not there yet.
+    new: Option<Documents>,
     /// Name of the place for objects that are put aside.
     aside: String,
     moves: Vec<(String, String)>,
@@ -60,10 +67,90 @@ pub(super) async fn begin(
 ) -> Result<ZarrAppender> {
     let dataset = Zarr.open(store).await?;
     let (metadata, documents) = hierarchy_documents(store, &dataset).await?;
+    let arrays = arrays(&dataset, &metadata, &documents);
+    Ok(ZarrAppender {
+        store: store.clone(),
+        lock: Arc::clone(lock),
+        durability,
+        dataset,
+        metadata,
+        arrays,
+        attributes: BTreeMap::new(),
+        new: None,
+        aside: format!("{PRIVATE}/aside/{}", write_id()),
+        moves: Vec::new(),
+        added: Vec::new(),
+    })
+}
+
+/// Begins to make a hierarchy at the location of `store`, where there is none.
+pub(super) fn create(
+    store: &Store,
+    blueprint: &Blueprint,
+    lock: &Arc<Lock>,
+    durability: Durability,
+) -> Result<ZarrAppender> {
+    let (key, documents) = create::documents(blueprint)?;
+    let root = consolidated(key, &documents);
+    let dataset = Dataset {
+        location: store.location().into(),
+        format: Zarr.name(),
+        root: hierarchy::consolidated(store, &root)?,
+    };
+    let metadata = Metadata::Consolidated {
+        key: key.to_owned(),
+        root,
+        version: None,
+    };
+    let arrays = arrays(&dataset, &metadata, &documents);
+    for group in dataset.root.walk() {
+        if let Some(array) = group.unreadable.first() {
+            return Err(Error::Unsupported(array.reason.clone()));
+        }
+    }
+    for array in arrays.values() {
+        if let Err(reason) = &array.writer {
+            return Err(Error::Unsupported(format!(
+                "variable {}: {reason}",
+                array.variable.path
+            )));
+        }
+    }
+    Ok(ZarrAppender {
+        store: store.clone(),
+        lock: Arc::clone(lock),
+        durability,
+        dataset,
+        metadata,
+        arrays,
+        attributes: BTreeMap::new(),
+        new: Some(documents),
+        aside: format!("{PRIVATE}/aside/{}", write_id()),
+        moves: Vec::new(),
+        added: Vec::new(),
+    })
+}
+
+/// The document that holds all others, under its key.
+fn consolidated(key: &str, documents: &Documents) -> Json {
+    if key != V3 {
+        return consolidated_v2(documents);
+    }
+    let mut root = documents.get(V3).cloned().unwrap_or(Json::Null);
+    consolidate_v3(&mut root, members_v3(documents));
+    root
+}
+
+/// The arrays of a hierarchy, by their paths.
+fn arrays(
+    dataset: &Dataset,
+    metadata: &Metadata,
+    documents: &Documents,
+) -> BTreeMap<String, Array> {
     let mut arrays = BTreeMap::new();
     for group in dataset.root.walk() {
         for variable in &group.variables {
-            let directory = match &metadata {
+            let directory = match metadata {
                 Metadata::Single { .. } => String::new(),
                 Metadata::Consolidated { .. } => variable.path.clone(),
             };
@@ -87,17 +174,7 @@ pub(super) async fn begin(
             arrays.insert(variable.path.clone(), array);
         }
     }
-    Ok(ZarrAppender {
-        store: store.clone(),
-        lock: Arc::clone(lock),
-        durability,
-        dataset,
-        metadata,
-        arrays,
-        aside: format!("{PRIVATE}/aside/{}", write_id()),
-        moves: Vec::new(),
-        added: Vec::new(),
-    })
+    arrays
 }
 
 #[async_trait]
@@ -112,7 +189,11 @@ impl Appender for ZarrAppender {
 
     async fn write(&mut self, region: Region) -> Result<()> {
         let writer = self.writer(&region.variable)?;
-        let old_shape = self.array(&region.variable)?.variable.shape().to_vec();
+        // Of what is not there yet, nobody sees anything.
+        let old_shape = match &self.new {
+            None => self.array(&region.variable)?.variable.shape().to_vec(),
+            Some(_) => vec![0; region.start.len()],
+        };
         let region = Arc::new(region);
         let mut objects: Vec<Vec<u64>> = vec![Vec::new()];
         for (axis, extent) in writer.objects.chunk_shape().iter().enumerate() {
@@ -239,22 +320,25 @@ impl Appender for ZarrAppender {
         Ok(())
     }
 
-    async fn publication(&mut self) -> Result<Publication> {
-        let mut documents = Vec::new();
-        let mut changed: Vec<(String, Json)> = Vec::new();
-        for array in self.arrays.values() {
-            if array.shape == array.variable.shape() {
-                continue;
-            }
-            let mut document = array.document.clone();
-            let shape = array
-                .shape
-                .iter()
-                .map(|extent| Json::Integer((*extent).into()));
-            document.set("shape", Json::List(shape.collect()));
-            changed.push((array.variable.path.clone(), document));
+    fn set_attributes(&mut self, group: &str, attributes: &Attributes) -> Result<()> {
+        if let Metadata::Single { .. } = self.metadata {
+            return Err(Error::Unsupported(format!(
+                "{} is an array without a group, which has no attributes",
+                self.dataset.location
+            )));
         }
-        if changed.is_empty() {
+        self.attributes
+            .insert(group.to_owned(), create::attributes(attributes));
+        Ok(())
+    }
+
+    async fn publication(&mut self) -> Result<Publication> {
+        let shapes = self.changed_shapes();
+        if self.new.is_some() {
+            return self.first_publication(shapes).await;
+        }
+        let mut documents = Vec::new();
+        if shapes.is_empty() && self.attributes.is_empty() {
             return Ok(Publication {
                 moves: self.moves.clone(),
                 documents,
@@ -262,38 +346,46 @@ impl Appender for ZarrAppender {
         }
         match &self.metadata {
             Metadata::Single { key, version } => {
-                for (_, document) in &changed {
+                for (_, document) in &shapes {
                     documents.push(self.object(key, document, Some(version)));
                 }
             }
             Metadata::Consolidated { key, root, version } => {
-                let own = self.own_versions(&changed).await?;
-                let name = if key == V3 { V3 } else { ARRAY };
+                let versions = self.own_versions(&shapes).await?;
                 let mut root = root.clone();
                 let mut members = self.members(&root).await?;
-                for (path, document) in &changed {
-                    let place = if key == V3 {
-                        path.clone()
+                let mut own = Vec::new();
+                for (path, document) in shapes {
+                    let own_key = hierarchy::key(&path, self.own_name());
+                    members.set(if key == V3 { &path } else { &own_key }, document.clone());
+                    own.push((own_key, document));
+                }
+                for (path, attributes) in &self.attributes {
+                    if key != V3 {
+                        let own_key = hierarchy::key(path, ATTRIBUTES);
+                        members.set(&own_key, attributes.clone());
+                        own.push((own_key, attributes.clone()));
+                    } else if path.is_empty() {
+                        root.set("attributes", attributes.clone());
                     } else {
-                        hierarchy::key(path, name)
-                    };
-                    members.set(&place, document.clone());
+                        let mut group = members.get(path).clone();
+                        group.set("attributes", attributes.clone());
+                        members.set(path, group.clone());
+                        own.push((hierarchy::key(path, V3), group));
+                    }
                 }
                 if key == V3 {
-                    let consolidated = Json::Object(vec![
-                        ("kind".to_owned(), Json::Text("inline".to_owned())),
-                        ("must_understand".to_owned(), Json::Bool(false)),
-                        ("metadata".to_owned(), members),
-                    ]);
-                    root.set("consolidated_metadata", consolidated);
+                    consolidate_v3(&mut root, members);
                 } else {
                     root.set("metadata", members);
                 }
                 documents.push(self.object(key, &root, version.as_ref()));
-                for ((path, document), version) in changed.iter().zip(&own) {
-                    let key = hierarchy::key(path, name);
-                    documents.push(self.object(&key, document, version.as_ref()));
+                // Attributes have no part in what is checked, so that theirs are put whatever is there.
+                for ((key, document), version) in own.iter().zip(&versions) {
+                    documents.push(self.object(key, document, version.as_ref()));
                 }
+                let others = own.iter().skip(versions.len());
+                documents.extend(others.map(|(key, document)| anyway(key, document)));
             }
         }
         Ok(Publication {
@@ -323,6 +415,15 @@ impl Appender for ZarrAppender {
     }
 
     async fn abandon(&mut self) -> Result<()> {
+        if self.new.is_some() {
+            let written = self.store.list_all("").await?;
+            let own = format!("{PRIVATE}/");
+            let written: Vec<String> = written
+                .into_iter()
+                .filter(|key| !key.starts_with(&own))
+                .collect();
+            return self.store.delete_all(&written).await;
+        }
         let moves = self.moves.drain(..).map(|(from, _)| from);
         let left: Vec<String> = self.added.drain(..).chain(moves).collect();
         self.store.delete_all(&left).await
@@ -344,6 +445,54 @@ impl ZarrAppender {
             Ok(writer) => Ok(Arc::clone(writer)),
             Err(reason) => Err(Error::Unsupported(format!("{variable}: {reason}"))),
         }
+    }
+
+    /// The documents of arrays that have got another shape.
+    fn changed_shapes(&self) -> Vec<(String, Json)> {
+        let arrays = self.arrays.values();
+        arrays
+            .filter(|array| array.shape != array.variable.shape())
+            .map(|array| {
+                let mut document = array.document.clone();
+                let shape = array.shape.iter();
+                let shape = shape.map(|extent| Json::Integer((*extent).into()));
+                document.set("shape", Json::List(shape.collect()));
+                (array.variable.path.clone(), document)
+            })
+            .collect()
+    }
+
+    /// Puts the documents of all members; what is left to publish is the root, without which nobody finds them.
+    async fn first_publication(&self, shapes: Vec<(String, Json)>) -> Result<Publication> {
+        let (Some(new), Metadata::Consolidated { key, version, .. }) = (&self.new, &self.metadata)
+        else {
+            return Ok(Publication::default());
+        };
+        let mut all = new.clone();
+        for (path, document) in shapes {
+            all.insert(hierarchy::key(&path, self.own_name()), document);
+        }
+        for (path, attributes) in &self.attributes {
+            if key != V3 {
+                all.insert(hierarchy::key(path, ATTRIBUTES), attributes.clone());
+            } else if let Some(group) = all.get_mut(&hierarchy::key(path, V3)) {
+                group.set("attributes", attributes.clone());
+            }
+        }
+        let root = if key == V3 { V3 } else { GROUP };
+        let members = all.iter().filter(|(key, _)| *key != root);
+        let members = members.map(|(key, document)| anyway(key, document));
+        self.store
+            .put_all(members.collect(), self.durability)
+            .await?;
+        let mut documents = vec![self.object(key, &consolidated(key, &all), version.as_ref())];
+        if let (false, Some(group)) = (key == V3, all.get(root)) {
+            documents.push(anyway(root, group));
+        }
+        Ok(Publication {
+            moves: Vec::new(),
+            documents,
+        })
     }
 
     /// Puts encoded objects (key, bytes, whether readers see any of them) in their places or aside.
@@ -503,55 +652,13 @@ impl ZarrAppender {
     }
 }
 
-/// The stored bytes of the object at `coord`; what the region does not have of it is filled.
-fn encode(
-    writer: &ArrayWriter,
-    region: &Region,
-    coord: &[u64],
-    scratch: &mut EncodeScratch,
-) -> Result<Vec<u8>> {
-    let extent = extents(writer.objects.chunk_shape())?;
-    let shape = extents(&region.shape)?;
-    let mut runs = Vec::with_capacity(coord.len());
-    let mut whole = true;
-    for (axis, (at, extent)) in coord.iter().zip(writer.objects.chunk_shape()).enumerate() {
-        let (start, count) = bounds(region, axis);
-        let first = (at * extent).max(start);
-        let last = ((at + 1) * extent).min(start + count);
-        let run = [
-            first - start,
-            first - at * extent,
-            last.saturating_sub(first),
-        ];
-        let [from, to, length] = extents(&run)?[..] else {
-            continue;
-        };
-        whole &= length as u64 == *extent;
-        runs.push(vec![Run { from, to, length }]);
+/// A document that is put whatever is there.
+fn anyway(key: &str, document: &Json) -> Object {
+    Object {
+        key: key.to_owned(),
+        bytes: document.to_document().into(),
+        expect: Expect::Anything,
     }
-    let size = writer.size;
-    let cells = extent.iter().product::<usize>();
-    let mut unit = vec![0; cells * size];
-    let to = strides(&extent);
-    if !whole && writer.fill.iter().any(|byte| *byte != 0) {
-        let all = extent.iter().map(|extent| {
-            vec![Run {
-                from: 0,
-                to: 0,
-                length: *extent,
-            }]
-        });
-        fill_cells(&writer.fill, &mut unit, &to, &Crop(all.collect()), size)?;
-    }
-    copy_cells(
-        &region.cells,
-        &strides(&shape),
-        &mut unit,
-        &to,
-        &Crop(runs),
-        size,
-    )?;
-    writer.encode(&unit, scratch)
 }
 
 /// Whether the shape that a document tells is another one than `shape`, and not just smaller.
@@ -559,20 +666,6 @@ fn is_beyond(told: &Json, shape: &[u64]) -> bool {
     told.counts().is_none_or(|told| {
         told.len() != shape.len() || told.iter().zip(shape).any(|(told, extent)| told > extent)
     })
-}
-
-fn bounds(region: &Region, axis: usize) -> (u64, u64) {
-    let of = |extents: &[u64]| extents.get(axis).copied().unwrap_or(0);
-    (of(&region.start), of(&region.shape))
-}
-
-/// Whether an object has cells within the shape that readers know.
-fn is_visible(coord: &[u64], extent: &[u64], shape: &[u64]) -> bool {
-    coord
-        .iter()
-        .zip(extent)
-        .zip(shape)
-        .all(|((at, extent), length)| at * extent < *length)
 }
 
 fn parallelism() -> usize {
