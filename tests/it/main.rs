@@ -11,6 +11,7 @@ mod aggregate;
 mod cli;
 mod common;
 mod contract;
+mod copy;
 mod corpus;
 mod floors;
 mod formats;

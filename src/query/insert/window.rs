@@ -156,8 +156,8 @@ impl Gathered {
         before: u64,
         unset: Unset,
     ) -> Result<()> {
-        if let (None, Unset::Refused) = (&self.fill, unset) {
-            self.encoding.fill()?;
+        if self.written < length && unset == Unset::Refused {
+            self.check_fill()?;
         }
         while self.written < length {
             let start = self.written / self.extent * self.extent;
@@ -165,6 +165,11 @@ impl Gathered {
             self.flush(transaction, length).await?;
         }
         Ok(())
+    }
+
+    /// Checks that there is a value for cells without one.
+    pub(super) fn check_fill(&self) -> Result<()> {
+        self.encoding.fill().map(drop)
     }
 
     async fn open(&mut self, transaction: &Transaction, start: u64, before: u64) -> Result<()> {
@@ -311,14 +316,14 @@ pub(super) enum Unset {
     Unwritten,
 }
 
-/// Writes the values of a coordinate behind those that are there.
+/// Writes the values of a coordinate behind the `before` that are there.
 pub(super) async fn extend(
     transaction: &mut Transaction,
     variable: &Arc<Variable>,
     encoding: &Encoding,
     added: &ArrayRef,
+    before: u64,
 ) -> Result<()> {
-    let before = variable.shape().first().copied().unwrap_or(0);
     let piece = transaction.piece(&variable.path)?;
     let extent = piece.first().copied().unwrap_or(1).max(1);
     let start = before / extent * extent;
