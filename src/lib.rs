@@ -30,6 +30,7 @@
 //!
 //! Somebody's own DataFusion session learns about datasets by [`install`].
 
+pub mod append;
 pub mod array;
 pub mod catalog;
 pub mod cf;

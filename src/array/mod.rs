@@ -1,6 +1,7 @@
 //! The format-neutral model of a dataset: groups, dimensions, variables, attributes.
 
 pub mod chunk;
+pub mod cut;
 pub mod dtype;
 pub mod hyperslab;
 pub mod slab;

@@ -27,6 +27,12 @@ pub struct TableParts {
 }
 
 impl TableParts {
+    /// Path of the group that it is in; empty for the root.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        self.name.rsplit_once('/').map_or("", |(group, _)| group)
+    }
+
     /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> u64 {
@@ -189,7 +195,7 @@ pub async fn grid(opened: &Opened, table: &TableParts, options: &HyperslabOption
 /// What a person can do about attributes that cannot be decoded.
 const STORED_VALUES: &str = "; SET hyperslab.decode = false reads the stored values";
 
-fn decode_options(opened: &Opened, options: &HyperslabOptions) -> DecodeOptions {
+pub(super) fn decode_options(opened: &Opened, options: &HyperslabOptions) -> DecodeOptions {
     DecodeOptions {
         decode: options.decode,
         nan_as_null: options.nan_as_null,

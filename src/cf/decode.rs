@@ -23,16 +23,16 @@ pub use crate::cf::options::DecodeOptions;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decoding {
     /// The type of the stored elements.
-    element: ElementType,
+    pub(super) element: ElementType,
     /// The same after `_Unsigned`.
-    number: ElementType,
-    missing: MissingRule,
-    values: Values,
+    pub(super) number: ElementType,
+    pub(super) missing: MissingRule,
+    pub(super) values: Values,
 }
 
 /// What is made of the values that are not missing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-enum Values {
+pub(super) enum Values {
     /// The stored values.
     Stored,
     /// Text, in which this one text is missing.
@@ -67,7 +67,7 @@ impl Decoding {
         }
     }
 
-    fn from_attributes(
+    pub(super) fn from_attributes(
         element: ElementType,
         attributes: &Attributes,
         options: &DecodeOptions,

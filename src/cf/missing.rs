@@ -175,7 +175,8 @@ impl<T: Number> Limits<T> {
         }
     }
 
-    fn is_missing(&self, value: T) -> bool {
+    /// Whether `value` means NULL.
+    pub(crate) fn is_missing(&self, value: T) -> bool {
         let outside = self
             .valid
             .is_some_and(|(low, high)| (value < low) | (value > high));

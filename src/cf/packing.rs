@@ -70,6 +70,11 @@ impl Packing {
         (self.scale.unwrap_or(1.0), self.offset.unwrap_or(0.0))
     }
 
+    /// Whether unpacked values are of single precision.
+    pub(crate) fn is_single(self) -> bool {
+        self.precision == Precision::Single
+    }
+
     /// A column of the unpacked values.
     pub(crate) fn unpack<T: Number>(
         self,

@@ -21,6 +21,20 @@ pub(crate) fn parse_reference(text: &str, calendar: Calendar) -> Result<i64, Str
         .ok_or_else(|| format!("{text:?} is out of the range of timestamps"))
 }
 
+/// Date and microseconds of the day of a complete date in this form; `None` if it is none, or in another zone than UTC.
+pub(crate) fn parse_date_time(text: &str) -> Option<(Date, i64)> {
+    let mut rest = Cursor(text.trim());
+    let unsigned = rest.0.trim_start_matches(['-', '+']);
+    let written = unsigned.split(char::is_whitespace).next()?;
+    // A reference may leave out month and day; in data that is more likely a mistake than a date.
+    if written.split(['T', 't']).next()?.split('-').count() != 3 {
+        return None;
+    }
+    let date = rest.date()?;
+    let time = rest.time()?;
+    (rest.zone()? == 0).then_some((date, time))
+}
+
 /// What is left of a reference.
 struct Cursor<'a>(&'a str);
 

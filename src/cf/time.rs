@@ -17,16 +17,16 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeUnits {
     /// The attribute, for messages.
-    units: String,
-    calendar: Calendar,
+    pub(super) units: String,
+    pub(super) calendar: Calendar,
     /// The reference, in microseconds of the calendar's own day numbers.
-    reference: i64,
-    step: Step,
+    pub(super) reference: i64,
+    pub(super) step: Step,
 }
 
 /// What one unit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Step {
+pub(super) enum Step {
     Microseconds(i64),
     Nanosecond,
 }
@@ -127,18 +127,7 @@ impl TimeUnits {
                 &format!("its year {} is not in 0 to 9999", date.year),
             ));
         }
-        let time = instant.rem_euclid(DAY);
-        let mut text = format!(
-            "{}T{:02}:{:02}:{:02}",
-            iso_date(date),
-            time / HOUR,
-            time % HOUR / MINUTE,
-            time % MINUTE / SECOND
-        );
-        if time % SECOND != 0 {
-            text.push_str(&format!(".{:06}", time % SECOND));
-        }
-        Ok(text)
+        Ok(iso_time(date, instant.rem_euclid(DAY)))
     }
 
     /// A column of decoded times, of type [`Self::data_type`].
@@ -160,7 +149,7 @@ impl TimeUnits {
     }
 
     /// Microseconds of the calendar's own day numbers.
-    fn instant(&self, count: Count) -> Result<i64> {
+    pub(super) fn instant(&self, count: Count) -> Result<i64> {
         let distance = match (count, self.step) {
             (Count::Integer(value), Step::Microseconds(step)) => value.checked_mul(step.into()),
             (Count::Integer(value), Step::Nanosecond) => Some(thousandth(value)),
@@ -201,6 +190,21 @@ impl TimeUnits {
 
 fn iso_date(date: Date) -> String {
     format!("{:04}-{:02}-{:02}", date.year, date.month, date.day)
+}
+
+/// A date and the microseconds of its day.
+pub(super) fn iso_time(date: Date, time: i64) -> String {
+    let mut text = format!(
+        "{}T{:02}:{:02}:{:02}",
+        iso_date(date),
+        time / HOUR,
+        time % HOUR / MINUTE,
+        time % MINUTE / SECOND
+    );
+    if time % SECOND != 0 {
+        text.push_str(&format!(".{:06}", time % SECOND));
+    }
+    text
 }
 
 /// Unit and reference of "unit since reference".

@@ -17,6 +17,7 @@ use super::shuffle::copy;
 use crate::error::{Error, Result, Within};
 
 mod blosclz;
+pub mod encode;
 mod filters;
 mod head;
 mod header;

@@ -32,7 +32,7 @@ pub(super) fn verify_crc32c(checked: &[u8]) -> Result<&[u8]> {
 /// HDF5's Fletcher-32: big-endian words of 16 bits, an odd byte is the upper half of a last word.
 ///
 /// Both sums are those of end-around carry: a multiple of 65535 is 65535, except for 0 itself.
-fn fletcher32(data: &[u8]) -> u32 {
+pub(super) fn fletcher32(data: &[u8]) -> u32 {
     /// Words side by side in the inner loop.
     const LANES: usize = 16;
     /// Rows of words until a sum of sums might not fit 32 bits.

@@ -10,6 +10,7 @@ use crate::error::Result;
 pub mod blosc;
 mod checksum;
 mod compress;
+pub mod encode;
 mod shuffle;
 #[cfg(test)]
 mod tests;

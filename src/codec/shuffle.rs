@@ -175,7 +175,10 @@ fn join_bits(bits: &[u8], bytes: &mut [u8]) {
 
 /// One of the three steps that exchange bit `e` of row `b` with bit `b` of row `e`, in every column by itself:
 /// the bits of `low << DISTANCE` in each row with the bits of `low` in the row `DISTANCE` further down.
-fn exchange<const DISTANCE: usize, const RUN: usize>(rows: &mut [[u8; RUN]; 8], low: u8) {
+pub(super) fn exchange<const DISTANCE: usize, const RUN: usize>(
+    rows: &mut [[u8; RUN]; 8],
+    low: u8,
+) {
     for group in rows.chunks_exact_mut(2 * DISTANCE) {
         let (upper, lower) = group.split_at_mut(DISTANCE);
         for (upper, lower) in upper.iter_mut().zip(lower) {

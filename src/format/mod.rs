@@ -1,16 +1,19 @@
-//! What a file format has to answer: what is in there, and where are these chunks?
+//! What a file format has to answer: what is in there, where are these chunks, how does it grow?
 
 pub mod blosc2;
 pub mod hdf5;
 pub mod zarr;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::array::Dataset;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::Store;
+use crate::store::lock::Lock;
+use crate::store::write::{Durability, Object};
 
 /// A format of array datasets.
 ///
@@ -36,4 +39,108 @@ pub trait Format: Debug + Send + Sync {
     /// `Corrupt` when the metadata contradicts itself, `Unsupported` when nothing of it can be read, `Io` when the
     /// storage fails.
     async fn open(&self, store: &Store) -> Result<Dataset>;
+
+    /// Begins to change the dataset at the store's location, for which the caller holds `lock`.
+    ///
+    /// # Errors
+    /// `Unsupported` when datasets of this format, or as this one is, cannot be changed; else as [`Format::open`].
+    async fn begin(
+        &self,
+        store: &Store,
+        _lock: &Arc<Lock>,
+        _durability: Durability,
+    ) -> Result<Box<dyn Appender>> {
+        Err(Error::Unsupported(format!(
+            "{}: datasets of format {} cannot be written",
+            store.location(),
+            self.name()
+        )))
+    }
+}
+
+/// A dataset that is being changed: takes cells, and tells in the end what has to be published.
+///
+/// Until then no reader sees any of it: what is written lies beyond the shapes that metadata tells, is the same as before
+/// within them, or is put aside.
+#[async_trait]
+pub trait Appender: Debug + Send + Sync {
+    /// The dataset before the change.
+    fn dataset(&self) -> &Dataset;
+
+    /// Extents, in cells, of the pieces in which a variable is stored. A region that is written covers every piece that
+    /// it touches, as far as the variable reaches after the change.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such variable, `Unsupported` when it cannot be written.
+    fn piece(&self, variable: &str) -> Result<Vec<u64>>;
+
+    /// Writes cells.
+    ///
+    /// # Errors
+    /// As [`Appender::piece`]; `Io` when the storage fails, `Conflict` when somebody else has written there.
+    async fn write(&mut self, region: Region) -> Result<()>;
+
+    /// Gives a dimension of a group another length, and thereby every variable along it.
+    ///
+    /// # Errors
+    /// `Unsupported` when one of them cannot be written.
+    fn resize(&mut self, group: &str, dimension: &str, length: u64) -> Result<()>;
+
+    /// Makes sure that no earlier writer, who may not know that it has been given up, can publish any more; finishes
+    /// what it had begun to publish.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails, `Conflict` when somebody else was faster.
+    async fn fence(&mut self) -> Result<()>;
+
+    /// What has to be published for the change to be seen.
+    ///
+    /// # Errors
+    /// `Conflict` when the metadata is not what it was at the beginning.
+    async fn publication(&mut self) -> Result<Publication>;
+
+    /// Objects of the dataset that no reader of it can see, like chunks beyond the shape of a variable.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails.
+    async fn orphans(&self) -> Result<Vec<String>>;
+
+    /// Removes what was written and will not be published.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails.
+    async fn abandon(&mut self) -> Result<()>;
+}
+
+/// Cells of one variable, in a box.
+#[derive(Clone, Debug)]
+pub struct Region {
+    /// Path of the variable.
+    pub variable: String,
+    /// First index of each dimension.
+    pub start: Vec<u64>,
+    /// Number of indices of each dimension.
+    pub shape: Vec<u64>,
+    /// Stored elements in C order.
+    pub cells: Vec<u8>,
+    /// Whether readers of the dataset as it is may see the region.
+    pub old: OldCells,
+}
+
+/// What a region holds where there were cells before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OldCells {
+    /// The same values, so that readers may see it at once.
+    Kept,
+    /// Other values.
+    Changed,
+}
+
+/// What makes a change seen, in this order; each step is atomic, and all of them can be done again.
+#[derive(Clone, Debug, Default)]
+pub struct Publication {
+    /// Objects that were put aside, and their places.
+    pub moves: Vec<(String, String)>,
+    /// Metadata. With the first of them, readers of the whole dataset see all of the change.
+    pub documents: Vec<Object>,
 }

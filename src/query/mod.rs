@@ -3,6 +3,7 @@
 pub mod aggregate;
 pub mod align;
 pub mod grid;
+pub mod insert;
 pub mod join;
 pub mod lowrank;
 mod metrics;
@@ -58,6 +59,18 @@ extensions_options! {
         pub reduce_grouped: bool, default = true
         /// Most bytes of accumulators of a reduction; above it the rows are aggregated.
         pub reduce_max_bytes: usize, default = 1_073_741_824
+        /// What `INSERT` does about values of the growing dimension that are there: `error`, `skip`, or `replace` their cells.
+        pub insert_existing: String, default = "error".to_string()
+        /// What `INSERT` does about cells and variables without a value in the rows: `error`, or `fill` with missing values.
+        pub insert_missing: String, default = "error".to_string()
+        /// The dimension that `INSERT` lets grow; empty: `time`, if there is one, else the first.
+        pub append_dim: String, default = String::new()
+        /// How long a writer waits while another one writes, like `30s`; 0 fails at once.
+        pub lock_timeout: String, default = "60s".to_string()
+        /// How long a writer of a dataset in an object store may be silent before others take over.
+        pub lock_lease: String, default = "30s".to_string()
+        /// Whether what was inserted survives a loss of power: `full`, or `none`.
+        pub durability: String, default = "full".to_string()
         /// Largest number of bytes that a partition gathers so that variables with different chunks are each decoded once.
         pub rechunk_bytes: usize, default = 67_108_864
     }

@@ -7,21 +7,30 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Constraint, Constraints, DFSchema, Result};
 use datafusion::datasource::TableType;
+use datafusion::datasource::sink::DataSinkExec;
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_expr::expressions::{Column as PhysicalColumn, Literal};
+use datafusion::physical_expr::{LexRequirement, PhysicalExpr, PhysicalSortRequirement};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::projection::ProjectionExec;
 
-use crate::query::HyperslabOptions;
+use crate::error::Error;
 use crate::query::grid::{Column, Grid};
+use crate::query::insert::{ArraySink, InsertOptions, InsertTarget};
 use crate::query::prune::Pruned;
 use crate::query::scan::ArraySource;
+use crate::query::{HyperslabOptions, engine_error};
 
 /// The table of a grid: one row for each cell.
 #[derive(Debug)]
 pub struct ArrayTable {
     grid: Arc<Grid>,
     constraints: Constraints,
+    /// Where rows can be inserted; `None` for a part of a grid.
+    target: Option<InsertTarget>,
 }
 
 impl ArrayTable {
@@ -31,7 +40,20 @@ impl ArrayTable {
         let constraints = key(&grid)
             .map(|key| Constraints::new_unverified(vec![Constraint::PrimaryKey(key)]))
             .unwrap_or_default();
-        Self { grid, constraints }
+        Self {
+            grid,
+            constraints,
+            target: None,
+        }
+    }
+
+    /// The same table, into which rows can be inserted.
+    #[must_use]
+    pub fn with_target(self, target: InsertTarget) -> Self {
+        Self {
+            target: Some(target),
+            ..self
+        }
     }
 
     /// The grid behind the table.
@@ -114,6 +136,58 @@ impl TableProvider for ArrayTable {
         .with_limit(limit)?;
         Ok(DataSourceExec::from_data_source(source))
     }
+
+    async fn insert_into(
+        &self,
+        state: &dyn Session,
+        input: Arc<dyn ExecutionPlan>,
+        operation: InsertOp,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let target = self.target.clone().ok_or_else(|| {
+            engine_error(Error::Unsupported(format!(
+                "{}: rows cannot be inserted into a part of a grid or an earlier version",
+                self.grid.name
+            )))
+        })?;
+        let options = InsertOptions::new(&options(state)).map_err(engine_error)?;
+        let options = match operation {
+            InsertOp::Append => options,
+            InsertOp::Replace => options.replacing(),
+            InsertOp::Overwrite => {
+                return Err(engine_error(Error::Unsupported(format!(
+                    "{}: INSERT OVERWRITE would remove all that is there; REPLACE INTO replaces the cells that rows are for",
+                    self.grid.name
+                ))));
+            }
+        };
+        let given = given(input.as_ref());
+        let sink =
+            ArraySink::new(Arc::clone(&self.grid), target, options, given).map_err(engine_error)?;
+        let (column, order) = sink.order();
+        let name = self.grid.schema.field(column).name();
+        let order = LexRequirement::new(vec![PhysicalSortRequirement::new(
+            Arc::new(PhysicalColumn::new(name, column)),
+            Some(order),
+        )]);
+        Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), order)))
+    }
+}
+
+/// Which columns of the input of an `INSERT` the statement gives: the others are NULL throughout.
+fn given(input: &dyn ExecutionPlan) -> Vec<bool> {
+    let columns = input.schema().fields().len();
+    let Some(projection) = input.downcast_ref::<ProjectionExec>() else {
+        return vec![true; columns];
+    };
+    let is_null = |expr: &Arc<dyn PhysicalExpr>| {
+        let literal = expr.downcast_ref::<Literal>();
+        literal.is_some_and(|literal| literal.value().is_null())
+    };
+    projection
+        .expr()
+        .iter()
+        .map(|projected| !is_null(&projected.expr))
+        .collect()
 }
 
 /// The settings of hyperslab in a session; the defaults where the session does not know them.

@@ -15,6 +15,9 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 
+pub mod lock;
+pub mod write;
+
 /// Open file handles kept per location.
 const OPEN_FILES: usize = 64;
 
@@ -61,7 +64,8 @@ pub struct Entry {
 }
 
 impl Store {
-    /// The store at a location: a local path, or a `file://` URL.
+    /// The store at a location: a local path, a `file://` URL, or an object store (`s3://bucket/prefix`, `http(s)://`)
+    /// whose region, endpoint and credentials the environment names (`AWS_…`).
     ///
     /// # Errors
     /// `Unsupported` for a URL of another scheme, `Invalid` for a malformed one. Whether there is anything at the
@@ -73,9 +77,11 @@ impl Store {
                 .ok()
                 .and_then(|url| url.to_file_path().ok())
                 .ok_or_else(|| Error::Invalid(format!("{location} is not a valid file URL")))?,
+            Some(("s3" | "s3a" | "http" | "https", _)) => return Self::open_remote(location),
             Some((scheme, _)) => {
                 return Err(Error::Unsupported(format!(
-                    "{location}: locations with scheme {scheme}:// cannot be read, only local paths and file:// URLs"
+                    "{location}: locations with scheme {scheme}:// cannot be read, only local paths, file://, s3://, \
+                     http:// and https:// URLs"
                 )));
             }
         };
@@ -86,6 +92,21 @@ impl Store {
                 files: Arc::default(),
             },
         })
+    }
+
+    fn open_remote(location: &str) -> Result<Self> {
+        let invalid = |reason: &dyn std::fmt::Display| {
+            Error::Invalid(format!("{location} is not a valid location: {reason}"))
+        };
+        let url = url::Url::parse(location).map_err(|e| invalid(&e))?;
+        // Options of another store than that of the URL are ignored by it.
+        let environment = std::env::vars_os()
+            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+            .map(|(key, value)| (key.to_ascii_lowercase(), value))
+            .filter(|(key, _)| key.starts_with("aws_"));
+        let (objects, prefix) =
+            object_store::parse_url_opts(&url, environment).map_err(|e| invalid(&e))?;
+        Ok(Self::with_objects(location, Arc::from(objects), prefix))
     }
 
     /// A store over any [`ObjectStore`], at `prefix` of it; `location` is what messages call it.
@@ -127,6 +148,15 @@ impl Store {
     #[must_use]
     pub fn is_local(&self) -> bool {
         matches!(self.backend, Backend::Local { .. })
+    }
+
+    /// The path of an object on this machine, if that is where it is.
+    #[must_use]
+    pub fn local_path(&self, key: &str) -> Option<PathBuf> {
+        match &self.backend {
+            Backend::Local { root, .. } => Some(local_path(root, key)),
+            Backend::Remote { .. } => None,
+        }
     }
 
     /// What the location is.

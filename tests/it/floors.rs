@@ -46,20 +46,34 @@ fn rules() -> BTreeMap<&'static str, (Vec<&'static str>, Vec<&'static str>)> {
             ),
         ),
         (
+            "append",
+            (
+                vec!["error", "array", "codec", "store", "cf", "format"],
+                vec!["datafusion"],
+            ),
+        ),
+        (
             "query",
-            (vec!["error", "array", "cf", "store", "read"], vec![]),
+            (
+                vec!["error", "array", "cf", "store", "read", "append"],
+                vec![],
+            ),
         ),
         (
             "catalog",
             (
-                vec!["error", "array", "cf", "store", "format", "read", "query"],
+                vec![
+                    "error", "array", "cf", "store", "format", "read", "append", "query",
+                ],
                 vec![],
             ),
         ),
         (
             "session",
             (
-                vec!["error", "array", "cf", "store", "read", "query", "catalog"],
+                vec![
+                    "error", "array", "cf", "store", "read", "append", "query", "catalog",
+                ],
                 vec![],
             ),
         ),

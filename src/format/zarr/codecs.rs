@@ -28,6 +28,14 @@ pub(super) fn named<'a>(what: &str, json: &'a Json) -> Result<(&'a str, &'a Json
     }
 }
 
+/// The identifier of a filter or compressor of Zarr v2.
+pub(super) fn id(codec: &Json) -> Result<&str> {
+    codec
+        .get("id")
+        .text()
+        .ok_or_else(|| Error::Corrupt(format!("{codec} is no valid filter or compressor")))
+}
+
 /// The order in which stored axis `i` is array axis `axes[i]`.
 pub(super) fn order(axes: Vec<usize>) -> ElementOrder {
     if axes.is_sorted() {
@@ -177,7 +185,7 @@ fn transposed(axes: &[usize], order: &Json) -> Result<Vec<usize>> {
 }
 
 /// The element size of a shuffle: numcodecs' own default in Zarr v2 metadata is always written out.
-fn element_size(configuration: &Json, element: ElementType) -> Result<u32> {
+pub(super) fn element_size(configuration: &Json, element: ElementType) -> Result<u32> {
     let size = match configuration.get("elementsize") {
         Json::Null => element.size().and_then(|size| u32::try_from(size).ok()),
         size => size.count().and_then(|size| size.try_into().ok()),

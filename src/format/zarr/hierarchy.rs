@@ -21,11 +21,11 @@ const MOST_NODES: usize = 20_000;
 const LARGEST_DOCUMENT: u64 = 16 << 20;
 
 /// The names of metadata documents: Zarr v3, and the four of Zarr v2.
-const V3: &str = "zarr.json";
-const CONSOLIDATED: &str = ".zmetadata";
-const ARRAY: &str = ".zarray";
-const GROUP: &str = ".zgroup";
-const ATTRIBUTES: &str = ".zattrs";
+pub(super) const V3: &str = "zarr.json";
+pub(super) const CONSOLIDATED: &str = ".zmetadata";
+pub(super) const ARRAY: &str = ".zarray";
+pub(super) const GROUP: &str = ".zgroup";
+pub(super) const ATTRIBUTES: &str = ".zattrs";
 
 /// Documents that make a directory a member of a hierarchy.
 pub(super) const MARKS: [&str; 4] = [V3, GROUP, ARRAY, CONSOLIDATED];
@@ -138,7 +138,7 @@ fn members_v3(store: &Store, base: &str, group: Node, metadata: &Json) -> Member
 }
 
 /// The documents below a group, if its own one holds them.
-fn consolidated_v3(document: &Json) -> Option<&Json> {
+pub(super) fn consolidated_v3(document: &Json) -> Option<&Json> {
     let consolidated = document.get("consolidated_metadata");
     let metadata = consolidated.get("metadata");
     (consolidated.get("kind").text() == Some("inline")
@@ -262,7 +262,7 @@ async fn document(store: &Store, path: &str, name: &str) -> Result<Option<Json>>
 }
 
 /// The key of `name` below `path`, which may be empty.
-fn key(path: &str, name: &str) -> String {
+pub(super) fn key(path: &str, name: &str) -> String {
     if path.is_empty() {
         name.to_owned()
     } else {

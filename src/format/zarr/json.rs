@@ -101,6 +101,67 @@ impl Json {
         matches!(self, Self::Null)
     }
 
+    /// Gives the member called `key` a value; a new member comes last. Nothing but an object has members.
+    pub(super) fn set(&mut self, key: &str, value: Self) {
+        let Self::Object(members) = self else {
+            return;
+        };
+        match members.iter_mut().rfind(|(name, _)| name == key) {
+            Some((_, old)) => *old = value,
+            None => members.push((key.to_owned(), value)),
+        }
+    }
+
+    /// The document that holds this value, as Python writes and reads it: indented, numbers that JSON does not know bare.
+    pub(super) fn to_document(&self) -> Vec<u8> {
+        let mut text = String::new();
+        self.write(&mut text, 0);
+        text.into_bytes()
+    }
+
+    fn write(&self, text: &mut String, depth: usize) {
+        match self {
+            Self::Null => text.push_str("null"),
+            Self::Bool(value) => text.push_str(if *value { "true" } else { "false" }),
+            Self::Integer(number) => text.push_str(&number.to_string()),
+            Self::Float(number) if number.is_nan() => text.push_str("NaN"),
+            Self::Float(number) if number.is_infinite() => {
+                text.push_str(if *number > 0.0 {
+                    "Infinity"
+                } else {
+                    "-Infinity"
+                });
+            }
+            // Debug keeps the fraction of a whole number, so that it stays a float, and is as short as can be.
+            Self::Float(number) => text.push_str(&format!("{number:?}")),
+            Self::Text(content) => {
+                text.push_str(&serde_json::Value::from(content.as_str()).to_string());
+            }
+            Self::List(entries) => {
+                let flat = !entries
+                    .iter()
+                    .any(|entry| matches!(entry, Self::List(_) | Self::Object(_)));
+                write_all(text, ('[', ']'), depth, flat, entries, |text, entry| {
+                    entry.write(text, depth + 1);
+                });
+            }
+            Self::Object(members) => {
+                write_all(
+                    text,
+                    ('{', '}'),
+                    depth,
+                    false,
+                    members,
+                    |text, (name, value)| {
+                        text.push_str(&serde_json::Value::from(name.as_str()).to_string());
+                        text.push_str(": ");
+                        value.write(text, depth + 1);
+                    },
+                );
+            }
+        }
+    }
+
     /// The same value for those who know [`serde_json`] alone; numbers that JSON does not know become text.
     pub(super) fn to_value(&self) -> serde_json::Value {
         use serde_json::Value;
@@ -121,6 +182,37 @@ impl Json {
                 .collect(),
         }
     }
+}
+
+/// Writes what is between brackets: on one line if it is `flat`, else each on a line of its own.
+fn write_all<T>(
+    text: &mut String,
+    brackets: (char, char),
+    depth: usize,
+    flat: bool,
+    items: &[T],
+    mut write: impl FnMut(&mut String, &T),
+) {
+    let line = |text: &mut String, depth: usize| {
+        if !flat {
+            text.push('\n');
+            text.push_str(&"  ".repeat(depth));
+        }
+    };
+    text.push(brackets.0);
+    for (at, item) in items.iter().enumerate() {
+        match (at, flat) {
+            (0, _) => {}
+            (_, true) => text.push_str(", "),
+            (_, false) => text.push(','),
+        }
+        line(text, depth + 1);
+        write(text, item);
+    }
+    if !items.is_empty() {
+        line(text, depth);
+    }
+    text.push(brackets.1);
 }
 
 /// Says what the value is, in a form fit for a message.
@@ -301,6 +393,26 @@ mod tests {
         );
         assert_eq!(parse("1e400"), Json::Float(f64::INFINITY));
         assert!(matches!(parse("-0.0"), Json::Float(zero) if zero.is_sign_negative()));
+    }
+
+    #[test]
+    fn documents_are_written_as_they_were_read() {
+        let text = r#"{"b": [NaN, Infinity, -Infinity, -0.0, 1.0, 1e-7, 1e+300, 0.1], "a": {"x": "q\"\\é\u0000"}, "n": null,
+            "i": [18446744073709551615, -1], "e": [], "o": {}, "l": [[1], [true, false]]}"#;
+        let json = Json::parse(text.as_bytes()).unwrap();
+        let again = Json::parse(&json.to_document()).unwrap();
+        // NaN is not equal to itself.
+        assert_eq!(format!("{json:?}"), format!("{again:?}"));
+        let mut json = Json::parse(br#"{"shape": [1, 2], "x": 1.0}"#).unwrap();
+        json.set(
+            "shape",
+            Json::List(vec![Json::Integer(3), Json::Integer(2)]),
+        );
+        json.set("y", Json::Null);
+        assert_eq!(
+            String::from_utf8(json.to_document()).unwrap(),
+            "{\n  \"shape\": [3, 2],\n  \"x\": 1.0,\n  \"y\": null\n}"
+        );
     }
 
     #[test]

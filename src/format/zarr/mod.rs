@@ -4,26 +4,36 @@
 //! json        documents                      attributes, dtype, fill, codecs   their parts
 //! v2, v3      documents -> a variable        index, shard                      where its chunks are
 //! hierarchy   a store -> its groups          site                              where an array is
+//! writer      cells -> objects               encoders, shard_encoder           their codecs, with parameters
+//! append      a hierarchy that grows
 //! ```
 
+mod append;
 mod attributes;
 mod codecs;
 mod dtype;
+mod encoders;
 mod fill;
 mod hierarchy;
 mod index;
 mod json;
 mod shard;
+mod shard_encoder;
 mod site;
 mod v2;
 mod v3;
+mod writer;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::array::Dataset;
 use crate::error::{Error, Result};
-use crate::format::Format;
+use crate::format::{Appender, Format};
 use crate::store::Store;
+use crate::store::lock::Lock;
+use crate::store::write::Durability;
 
 /// Zarr v2 and v3, in directories.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,5 +72,14 @@ impl Format for Zarr {
             format: self.name(),
             root,
         })
+    }
+
+    async fn begin(
+        &self,
+        store: &Store,
+        lock: &Arc<Lock>,
+        durability: Durability,
+    ) -> Result<Box<dyn Appender>> {
+        Ok(Box::new(append::begin(store, lock, durability).await?))
     }
 }

@@ -33,7 +33,7 @@ const CACHE_BYTES: u64 = 16 << 20;
 const CACHE_SHARDS: u64 = 4096;
 
 /// Offset and length of a chunk that was never written.
-const UNWRITTEN: (u64, u64) = (u64::MAX, u64::MAX);
+pub(super) const UNWRITTEN: (u64, u64) = (u64::MAX, u64::MAX);
 
 /// The configuration of the codec `sharding_indexed`.
 #[derive(Debug)]
@@ -45,12 +45,12 @@ pub(super) struct Sharding {
     index: CodecPipeline,
     /// Bytes that the codecs of the index add to it.
     index_extra: u64,
-    location: Location,
+    pub(super) location: Location,
 }
 
 /// Where in a shard its index is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Location {
+pub(super) enum Location {
     Start,
     End,
 }

@@ -4,18 +4,33 @@ use std::sync::Arc;
 
 use super::attributes;
 use super::codecs::{self, Chain};
-use super::dtype::DataType;
+use super::dtype::{DataType, Endian};
 use super::fill::fill_value;
 use super::index::{KeyStyle, Keys, Objects};
 use super::json::Json;
 use super::site::{self, Parts, Site};
 use crate::array::Variable;
+use crate::array::chunk::{ChunkGrid, ElementOrder};
 use crate::array::dtype::ElementType;
 use crate::codec::CodecPipeline;
 use crate::error::{Error, Result};
 
-/// The variable that an array is.
-pub(super) fn array(site: Site<'_>, zarray: &Json, zattrs: &Json) -> Result<Variable> {
+/// What `.zarray` says of an array, before its codecs are looked at.
+pub(super) struct Head<'a> {
+    pub(super) dtype: DataType,
+    /// The name of the data type in the file.
+    pub(super) name: &'a str,
+    pub(super) endian: Endian,
+    pub(super) grid: ChunkGrid,
+    pub(super) order: ElementOrder,
+    /// Filters, then the compressor.
+    pub(super) steps: Vec<&'a Json>,
+    /// The keys of its chunks, without a prefix.
+    pub(super) keys: Keys,
+}
+
+/// Reads the document `.zarray`.
+pub(super) fn head(zarray: &Json) -> Result<Head<'_>> {
     if zarray.get("zarr_format").count() != Some(2) {
         return Err(Error::Corrupt(format!(
             ".zarray has the zarr_format {}",
@@ -39,33 +54,21 @@ pub(super) fn array(site: Site<'_>, zarray: &Json, zattrs: &Json) -> Result<Vari
     })?;
     let grid = site::grid(shape, chunk, dtype)?;
 
-    let mut steps = Vec::from_iter(codecs::byte_order(endian, dtype));
     let mut filters = filters(zarray.get("filters"))?;
     if dtype.element == ElementType::Text {
         filters = text_filter(filters)?;
     }
     let compressor = zarray.get("compressor");
-    for codec in filters
-        .iter()
-        .chain((!compressor.is_null()).then_some(compressor))
-    {
-        let id = id(codec)?;
-        steps.extend(codecs::numcodec(id, codec, dtype.element, name)?);
-    }
-    let chain = Chain {
-        order: codecs::order(match zarray.get("order").text() {
-            Some("C") => (0..rank).collect(),
-            Some("F") => (0..rank).rev().collect(),
-            _ => {
-                return Err(Error::Corrupt(format!(
-                    "the array has the order {}",
-                    zarray.get("order")
-                )));
-            }
-        }),
-        pipeline: CodecPipeline(steps),
-    };
-
+    let order = codecs::order(match zarray.get("order").text() {
+        Some("C") => (0..rank).collect(),
+        Some("F") => (0..rank).rev().collect(),
+        _ => {
+            return Err(Error::Corrupt(format!(
+                "the array has the order {}",
+                zarray.get("order")
+            )));
+        }
+    });
     let separator = match zarray.get("dimension_separator") {
         Json::Null => '.',
         Json::Text(separator) if separator == "." => '.',
@@ -76,10 +79,48 @@ pub(super) fn array(site: Site<'_>, zarray: &Json, zattrs: &Json) -> Result<Vari
             )));
         }
     };
+    Ok(Head {
+        dtype,
+        name,
+        endian,
+        grid,
+        order,
+        steps: filters
+            .iter()
+            .chain((!compressor.is_null()).then_some(compressor))
+            .collect(),
+        keys: Keys {
+            prefix: String::new(),
+            style: KeyStyle::V2,
+            separator,
+        },
+    })
+}
+
+/// The variable that an array is.
+pub(super) fn array(site: Site<'_>, zarray: &Json, zattrs: &Json) -> Result<Variable> {
+    let Head {
+        dtype,
+        name,
+        endian,
+        grid,
+        order,
+        steps: codecs,
+        keys,
+    } = head(zarray)?;
+    let rank = grid.shape().len();
+    let mut steps = Vec::from_iter(codecs::byte_order(endian, dtype));
+    for codec in codecs {
+        let id = codecs::id(codec)?;
+        steps.extend(codecs::numcodec(id, codec, dtype.element, name)?);
+    }
+    let chain = Chain {
+        order,
+        pipeline: CodecPipeline(steps),
+    };
     let keys = Keys {
         prefix: site.prefix(),
-        style: KeyStyle::V2,
-        separator,
+        ..keys
     };
 
     let fill = fill_value(zarray.get("fill_value"), dtype)?;
@@ -118,7 +159,7 @@ fn text_filter(filters: &[Json]) -> Result<&[Json]> {
         None => Err(Error::Unsupported(
             "data type |O without a filter is not supported".into(),
         )),
-        Some((first, rest)) => match id(first)? {
+        Some((first, rest)) => match codecs::id(first)? {
             "vlen-utf8" => Ok(rest),
             other => Err(Error::Unsupported(format!(
                 "data type |O with filter {other} is not supported"
@@ -127,20 +168,12 @@ fn text_filter(filters: &[Json]) -> Result<&[Json]> {
     }
 }
 
-fn id(codec: &Json) -> Result<&str> {
-    codec
-        .get("id")
-        .text()
-        .ok_or_else(|| Error::Corrupt(format!("{codec} is no valid filter or compressor")))
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
     use crate::array::AttributeValue;
-    use crate::array::chunk::ElementOrder;
     use crate::codec::Codec;
     use crate::store::Store;
 

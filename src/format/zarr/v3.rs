@@ -49,8 +49,21 @@ pub(super) fn check(document: &Json) -> Result<()> {
     Ok(())
 }
 
-/// The variable that an array is.
-pub(super) fn array(site: Site<'_>, document: &Json) -> Result<Variable> {
+/// What `zarr.json` says of an array, before its codecs are looked at.
+pub(super) struct Head<'a> {
+    pub(super) shape: Vec<u64>,
+    pub(super) dtype: DataType,
+    /// Extent of what one object holds.
+    pub(super) stored: Vec<u64>,
+    /// The keys of its objects, without a prefix.
+    pub(super) keys: Keys,
+    pub(super) codecs: &'a [Json],
+    /// The configuration of sharding, if that is the one codec.
+    pub(super) sharding: Option<&'a Json>,
+}
+
+/// Reads the document `zarr.json` of an array.
+pub(super) fn head(document: &Json) -> Result<Head<'_>> {
     check(document)?;
     match document.get("storage_transformers") {
         Json::Null => {}
@@ -64,29 +77,44 @@ pub(super) fn array(site: Site<'_>, document: &Json) -> Result<Variable> {
     let shape = site::shape(document.get("shape"))?;
     let rank = shape.len();
     let (name, configuration) = named("data type", document.get("data_type"))?;
-    let dtype = DataType::v3(name, configuration, rank)?;
-    let stored = chunk_shape(document.get("chunk_grid"))?;
-    let keys = keys(site, document.get("chunk_key_encoding"))?;
     let codecs = document
         .get("codecs")
         .list()
         .ok_or_else(|| Error::Corrupt("the array has no list of codecs".into()))?;
+    Ok(Head {
+        dtype: DataType::v3(name, configuration, rank)?,
+        shape,
+        stored: chunk_shape(document.get("chunk_grid"))?,
+        keys: keys(document.get("chunk_key_encoding"))?,
+        codecs,
+        sharding: sharding(codecs)?,
+    })
+}
 
-    let (grid, chain, index): (_, _, Arc<dyn ChunkIndex>) = match sharding(codecs)? {
+/// The variable that an array is.
+pub(super) fn array(site: Site<'_>, document: &Json) -> Result<Variable> {
+    let head = head(document)?;
+    let (dtype, rank) = (head.dtype, head.shape.len());
+    let keys = Keys {
+        prefix: site.prefix(),
+        ..head.keys
+    };
+    let (grid, chain, index): (_, _, Arc<dyn ChunkIndex>) = match head.sharding {
         Some(configuration) => {
             let sharding = Sharding::parse(configuration, dtype, rank)?;
-            let grid = site::grid(shape, sharding.chunk.clone(), dtype)?;
+            let grid = site::grid(head.shape, sharding.chunk.clone(), dtype)?;
             let chain = sharding.chain.clone();
-            let index = Shards::new(site.store, keys, &grid, stored, sharding)?;
+            let index = Shards::new(site.store, keys, &grid, head.stored, sharding)?;
             (grid, chain, Arc::new(index))
         }
         None => {
-            let grid = site::grid(shape, stored, dtype)?;
+            let grid = site::grid(head.shape, head.stored, dtype)?;
             let index = Objects {
                 grid: grid.clone(),
                 keys,
             };
-            (grid, codecs::chain(codecs, dtype, rank)?, Arc::new(index))
+            let chain = codecs::chain(head.codecs, dtype, rank)?;
+            (grid, chain, Arc::new(index))
         }
     };
     let json = document.get("attributes");
@@ -114,7 +142,7 @@ fn chunk_shape(json: &Json) -> Result<Vec<u64>> {
         .ok_or_else(|| Error::Corrupt(format!("{json} is no valid chunk grid")))
 }
 
-fn keys(site: Site<'_>, json: &Json) -> Result<Keys> {
+fn keys(json: &Json) -> Result<Keys> {
     let (name, configuration) = named("chunk key encoding", json)?;
     let style = match name {
         "default" => KeyStyle::Default,
@@ -137,7 +165,7 @@ fn keys(site: Site<'_>, json: &Json) -> Result<Keys> {
         }
     };
     Ok(Keys {
-        prefix: site.prefix(),
+        prefix: String::new(),
         style,
         separator,
     })

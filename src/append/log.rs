@@ -1,0 +1,153 @@
+//! The log of a dataset: one entry for each version, from which the earlier ones can be read again.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::private;
+use crate::error::{Error, Result};
+use crate::store::Store;
+use crate::store::write::{Durability, Expect, Object};
+
+/// One version of a dataset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Counted from the state in which the first transaction found the dataset, 0.
+    pub version: u64,
+    /// Milliseconds since 1970, UTC, by the clock of the writer.
+    pub time: u64,
+    /// What was done: `append`, `replace` …
+    pub operation: String,
+    /// Lengths of the dimensions, by `group/name`.
+    pub lengths: BTreeMap<String, u64>,
+    /// Whether cells of the version before got other values, so that it cannot be read any more.
+    #[serde(default)]
+    pub rewrites: bool,
+}
+
+/// The versions of a dataset, in their order; a dataset that no transaction has changed has none.
+#[derive(Clone, Debug, Default)]
+pub struct Log(pub Vec<Entry>);
+
+impl Log {
+    /// Reads the log of the dataset at the location of `store`.
+    ///
+    /// # Errors
+    /// `Corrupt` when an entry is damaged, `Io` when the storage fails.
+    pub async fn read(store: &Store) -> Result<Self> {
+        let mut entries = Vec::new();
+        for key in store.list_all(&private("log")).await? {
+            entries.extend(entry(store, &key).await?);
+        }
+        entries.sort_by_key(|entry| entry.version);
+        Ok(Self(entries))
+    }
+
+    /// The entry of a version whose cells are all still what they were.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such version, `Invalid` when a later one has replaced or removed cells of it.
+    pub fn version(&self, version: u64) -> Result<&Entry> {
+        let at = self.0.iter().position(|entry| entry.version == version);
+        let Some((entry, later)) = at.and_then(|at| self.0.get(at..)?.split_first()) else {
+            return Err(Error::NotFound(match (self.0.first(), self.0.last()) {
+                (Some(first), Some(last)) => format!(
+                    "there is no version {version}; there are {} to {}",
+                    first.version, last.version
+                ),
+                _ => format!(
+                    "there is no version {version}: no transaction has changed the dataset so far"
+                ),
+            }));
+        };
+        let spoils = |later: &&Entry| {
+            let shorter = |(dimension, length): (&String, &u64)| {
+                later.lengths.get(dimension).is_some_and(|now| now < length)
+            };
+            later.rewrites || entry.lengths.iter().any(shorter)
+        };
+        match later.iter().find(spoils) {
+            None => Ok(entry),
+            Some(later) => Err(Error::Invalid(format!(
+                "version {version} cannot be read any more, because version {} ({}) changed cells of it",
+                later.version, later.operation
+            ))),
+        }
+    }
+}
+
+/// The newest version of a dataset, if there is one.
+pub(super) async fn last(store: &Store) -> Result<Option<Entry>> {
+    match store.list_all(&private("log")).await?.last() {
+        Some(key) => entry(store, key).await,
+        None => Ok(None),
+    }
+}
+
+async fn entry(store: &Store, key: &str) -> Result<Option<Entry>> {
+    let Some(bytes) = store.get(key).await? else {
+        return Ok(None);
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|e| Error::Corrupt(format!("{key} is damaged: {e}")))
+}
+
+impl Entry {
+    /// The entries of a change, after the entry `last`, from lengths `before` to `after`: what has not been logged
+    /// before comes first.
+    pub(super) fn next(
+        last: Option<&Self>,
+        operation: &str,
+        before: BTreeMap<String, u64>,
+        after: BTreeMap<String, u64>,
+        rewrites: bool,
+    ) -> Vec<Self> {
+        let time = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |time| {
+                u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+            });
+        let entry = |version, operation: &str, lengths, rewrites| Self {
+            version,
+            time,
+            operation: operation.to_owned(),
+            lengths,
+            rewrites,
+        };
+        let mut entries = Vec::new();
+        let mut version = match last {
+            // Somebody else has changed the dataset, or a writer died before he could log.
+            Some(last) if last.lengths != before => {
+                entries.push(entry(last.version + 1, "found", before, false));
+                last.version + 1
+            }
+            Some(last) => last.version,
+            None => {
+                entries.push(entry(0, "found", before, false));
+                0
+            }
+        };
+        version += 1;
+        entries.push(entry(version, operation, after, rewrites));
+        entries
+    }
+}
+
+/// Writes entries; one that is there already is written again.
+pub(super) async fn write(store: &Store, entries: &[Entry], durability: Durability) -> Result<()> {
+    let objects = entries
+        .iter()
+        .map(|entry| {
+            let json = serde_json::to_vec(entry)
+                .map_err(|e| Error::Invalid(format!("the log cannot be written: {e}")))?;
+            Ok(Object {
+                key: private(&format!("log/{:020}.json", entry.version)),
+                bytes: json.into(),
+                expect: Expect::Anything,
+            })
+        })
+        .collect::<Result<_>>()?;
+    store.put_all(objects, durability).await.map(drop)
+}

@@ -1,0 +1,259 @@
+//! The right to change what is at a location: one writer at a time, and none that holds it for ever.
+//!
+//! ```text
+//! local    a lock of the operating system on a file: gone with the process that holds it
+//! remote   an object that says who holds it, renewed while he works; one that is not renewed for a while is taken over
+//! ```
+
+use std::fs::{File, TryLockError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::write::{Durability, Expect, PRIVATE, Put, Version, write_id};
+use super::{Backend, Store};
+use crate::error::{Error, Result};
+
+/// How the right to write is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockOptions {
+    /// How long to wait while somebody else has it; zero fails at once.
+    pub timeout: Duration,
+    /// How long a holder on another machine may be silent before he is given up.
+    pub lease: Duration,
+}
+
+impl Default for LockOptions {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(60),
+            lease: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The right to write, as long as this value lives.
+#[derive(Debug)]
+pub struct Lock {
+    location: String,
+    holder: Holder,
+    abandoned: bool,
+}
+
+#[derive(Debug)]
+enum Holder {
+    /// The file is unlocked when it is closed.
+    Local(#[expect(dead_code, reason = "it is held, not used")] File),
+    Remote {
+        store: Store,
+        key: String,
+        id: String,
+        lease: Duration,
+        current: Mutex<(Version, Instant)>,
+    },
+}
+
+/// Pauses between two tries, at first and at last.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
+
+/// What a lock object holds when nobody has it.
+const FREE: &str = "free";
+
+impl Lock {
+    /// Waits for the right to write what is at the location of `store`.
+    ///
+    /// # Errors
+    /// `Conflict` when somebody else keeps it for longer than `options` allow, `Io` when the lock cannot be made, as for
+    /// a location that is read-only.
+    pub async fn acquire(store: &Store, options: LockOptions) -> Result<Self> {
+        let key = format!("{PRIVATE}/lock");
+        match &store.backend {
+            Backend::Local { root, .. } => {
+                let path = root.join(&key);
+                let failed = |e| Error::io(format!("{} cannot be written", store.location()), e);
+                if let Some(parent) = path.parent() {
+                    std::fs::create_dir_all(parent).map_err(failed)?;
+                }
+                let file = File::options()
+                    .create(true)
+                    .truncate(false)
+                    .write(true)
+                    .open(&path)
+                    .map_err(failed)?;
+                Self::wait_local(store, file, options).await
+            }
+            Backend::Remote { .. } => Self::wait_remote(store, key, options).await,
+        }
+    }
+
+    /// Whether the last holder was given up, so that what he was about to do may be half done.
+    #[must_use]
+    pub fn was_abandoned(&self) -> bool {
+        self.abandoned
+    }
+
+    /// Makes sure that this is still the holder; a holder who is asked now and then is not given up.
+    ///
+    /// # Errors
+    /// `Conflict` when somebody else has taken over, `Io` when the storage fails.
+    pub async fn check(&self) -> Result<()> {
+        let Holder::Remote {
+            store,
+            key,
+            id,
+            lease,
+            current,
+        } = &self.holder
+        else {
+            return Ok(());
+        };
+        let (version, renewed) = current.lock().clone();
+        if renewed.elapsed() < *lease / 4 {
+            let now = store.get_versioned(key).await?;
+            return match now {
+                Some((_, now)) if now == version => Ok(()),
+                _ => Err(self.overtaken()),
+            };
+        }
+        let put = store
+            .put(key, said(id), Expect::Version(version), Durability::Full)
+            .await?;
+        match put {
+            Put::Done(version) => {
+                *current.lock() = (version, Instant::now());
+                Ok(())
+            }
+            Put::Conflict => Err(self.overtaken()),
+        }
+    }
+
+    /// Gives the right back; a lock that is dropped without this is given up by others after its lease.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails.
+    pub async fn release(self) -> Result<()> {
+        match self.holder {
+            Holder::Local(_) => Ok(()),
+            Holder::Remote {
+                store,
+                key,
+                current,
+                ..
+            } => {
+                let (version, _) = current.into_inner();
+                // If somebody else has it by now, there is nothing to give back.
+                store
+                    .put(&key, FREE, Expect::Version(version), Durability::Full)
+                    .await
+                    .map(drop)
+            }
+        }
+    }
+
+    async fn wait_local(store: &Store, file: File, options: LockOptions) -> Result<Self> {
+        let started = Instant::now();
+        let mut pause = PAUSE.0;
+        loop {
+            match file.try_lock() {
+                Ok(()) => {
+                    return Ok(Self {
+                        location: store.location().to_owned(),
+                        holder: Holder::Local(file),
+                        abandoned: false,
+                    });
+                }
+                Err(TryLockError::WouldBlock) if started.elapsed() < options.timeout => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE.1);
+                }
+                Err(TryLockError::WouldBlock) => return Err(busy(store, options)),
+                Err(TryLockError::Error(e)) => {
+                    return Err(Error::io(
+                        format!("{} cannot be locked", store.location()),
+                        e,
+                    ));
+                }
+            }
+        }
+    }
+
+    async fn wait_remote(store: &Store, key: String, options: LockOptions) -> Result<Self> {
+        let id = write_id();
+        let started = Instant::now();
+        let mut pause = PAUSE.0 * 5;
+        // The version that a silent holder has left, and since when it has been seen.
+        let mut seen: Option<(Version, Instant)> = None;
+        loop {
+            let (expect, abandoned) = match store.get_versioned(&key).await? {
+                None => (Some(Expect::Absent), false),
+                Some((said, version)) if said == FREE => (Some(Expect::Version(version)), false),
+                Some((_, version)) => match &seen {
+                    Some((last, since)) if *last == version => {
+                        let silent = since.elapsed() >= options.lease;
+                        (silent.then_some(Expect::Version(version)), silent)
+                    }
+                    _ => {
+                        seen = Some((version, Instant::now()));
+                        (None, false)
+                    }
+                },
+            };
+            if let Some(expect) = expect
+                && let Put::Done(version) =
+                    store.put(&key, said(&id), expect, Durability::Full).await?
+            {
+                return Ok(Self {
+                    location: store.location().to_owned(),
+                    holder: Holder::Remote {
+                        store: store.clone(),
+                        key,
+                        id,
+                        lease: options.lease,
+                        current: Mutex::new((version, Instant::now())),
+                    },
+                    abandoned,
+                });
+            }
+            if started.elapsed() >= options.timeout {
+                return Err(busy(store, options));
+            }
+            tokio::time::sleep(jitter(pause)).await;
+            pause = (pause * 2).min(PAUSE.1);
+        }
+    }
+
+    fn overtaken(&self) -> Error {
+        Error::Conflict(format!(
+            "{}: this writer was silent for too long, and another one has taken over",
+            self.location
+        ))
+    }
+}
+
+/// What a lock object holds while somebody has it: whom to look for, and never the same twice.
+fn said(id: &str) -> Bytes {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!(
+        "{{\"holder\": \"{id}\", \"host\": {:?}, \"pid\": {}, \"said\": \"{}\"}}",
+        host.trim(),
+        std::process::id(),
+        write_id()
+    )
+    .into()
+}
+
+fn busy(store: &Store, options: LockOptions) -> Error {
+    Error::Conflict(format!(
+        "{} is being written by somebody else, who did not finish within {:?}; hyperslab.lock_timeout says how long to wait",
+        store.location(),
+        options.timeout
+    ))
+}
+
+/// Between half and one and a half of a pause, so that many who wait do not all come at once.
+fn jitter(pause: Duration) -> Duration {
+    let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
+    let part = u32::try_from(random % 1024).unwrap_or(512);
+    pause / 2 + pause * part / 1024
+}

@@ -1,0 +1,491 @@
+//! Writing of objects: whole, atomic, durable, and only if what stands there is what was expected.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::{
+    Attribute, AttributeValue, Attributes, GetOptions, ObjectStore, ObjectStoreExt, PutMode,
+    PutOptions, PutPayload, UpdateVersion,
+};
+
+use super::{Backend, Store, absent, below, join, local_path};
+use crate::error::{Error, Result};
+
+/// Directory below a location for what is not part of the dataset there: staged objects, locks, logs.
+pub const PRIVATE: &str = ".hyperslab";
+
+/// Requests under way at the same time.
+const REQUESTS: usize = 16;
+
+/// The metadata entry by which a writer finds out whether an object is its own, when the answer to a request is lost.
+const WRITE_ID: &str = "hyperslab-write-id";
+
+/// What has to be at a key for an object to be put there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Expect {
+    /// Whatever is there is replaced.
+    #[default]
+    Anything,
+    /// Nothing.
+    Absent,
+    /// This version of the object.
+    Version(Version),
+}
+
+/// A version of an object of a store that is not local.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    e_tag: Option<String>,
+    version: Option<String>,
+}
+
+/// What became of an object that was put.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It is there; its version, where the store has versions.
+    Done(Version),
+    /// What was there was not what was expected: nothing has changed.
+    Conflict,
+}
+
+/// An object to be put.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// Key below the location.
+    pub key: String,
+    /// What it holds.
+    pub bytes: Bytes,
+    /// What has to be there before.
+    pub expect: Expect,
+}
+
+/// Whether what has been written survives a loss of power.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Files and directories are synchronised before a write counts as done.
+    #[default]
+    Full,
+    /// The operating system writes when it likes.
+    None,
+}
+
+impl Store {
+    /// Puts objects, each of them whole or not at all; of a local store they are durable together at the end.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails, by which some of the objects may have been put; `Unsupported` when a local object
+    /// is expected to have a version.
+    pub async fn put_all(&self, objects: Vec<Object>, durability: Durability) -> Result<Vec<Put>> {
+        match &self.backend {
+            Backend::Local { root, .. } => {
+                let mut local = Local::new(root, durability);
+                let mut put = Vec::with_capacity(objects.len());
+                for object in &objects {
+                    put.push(
+                        local
+                            .put(object)
+                            .map_err(|e| self.unwritten(&object.key, e))?,
+                    );
+                }
+                local.finish().map_err(|e| self.unwritten("", e))?;
+                self.forget_files();
+                Ok(put)
+            }
+            Backend::Remote { .. } => {
+                stream::iter(objects)
+                    .map(|object| self.put_remote(object))
+                    .buffered(REQUESTS)
+                    .try_collect()
+                    .await
+            }
+        }
+    }
+
+    /// Puts one object.
+    ///
+    /// # Errors
+    /// As [`Store::put_all`].
+    pub async fn put(
+        &self,
+        key: &str,
+        bytes: impl Into<Bytes>,
+        expect: Expect,
+        durability: Durability,
+    ) -> Result<Put> {
+        let object = Object {
+            key: key.to_owned(),
+            bytes: bytes.into(),
+            expect,
+        };
+        let put = self.put_all(vec![object], durability).await?;
+        Ok(put.into_iter().next().unwrap_or(Put::Conflict))
+    }
+
+    /// Moves objects of a local store, one after the other, and makes that durable.
+    ///
+    /// An object that is not there any more counts as moved, so that this can be done again after it was cut short.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails; `Unsupported` for a store that is not local.
+    pub fn rename_all(&self, moves: &[(String, String)], durability: Durability) -> Result<()> {
+        let Backend::Local { root, .. } = &self.backend else {
+            return Err(self.not_local());
+        };
+        let mut local = Local::new(root, durability);
+        for (from, to) in moves {
+            local
+                .rename(&local_path(root, from), to)
+                .or_else(|e| if absent(&e) { Ok(()) } else { Err(e) })
+                .map_err(|e| self.unwritten(to, e))?;
+        }
+        local.finish().map_err(|e| self.unwritten("", e))?;
+        self.forget_files();
+        Ok(())
+    }
+
+    /// Removes objects; those that are not there are no error.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails.
+    pub async fn delete_all(&self, keys: &[String]) -> Result<()> {
+        match &self.backend {
+            Backend::Local { root, .. } => {
+                for key in keys {
+                    match fs::remove_file(local_path(root, key)) {
+                        Err(e) if !absent(&e) => return Err(self.unwritten(key, e)),
+                        _ => {}
+                    }
+                }
+                self.forget_files();
+                Ok(())
+            }
+            Backend::Remote { objects, prefix } => {
+                let paths: Vec<_> = keys.iter().map(|key| Ok(below(prefix, key))).collect();
+                let mut deleted = objects.delete_stream(stream::iter(paths).boxed());
+                while let Some(outcome) = deleted.next().await {
+                    match outcome {
+                        Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                        Err(e) => return Err(self.unwritten("", e)),
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A whole object with its version; `None` when there is none. Local objects have no versions.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails.
+    pub async fn get_versioned(&self, key: &str) -> Result<Option<(Bytes, Version)>> {
+        let Backend::Remote { objects, prefix } = &self.backend else {
+            return Ok(self.get(key).await?.map(|bytes| (bytes, Version::NONE)));
+        };
+        let got = match objects.get(&below(prefix, key)).await {
+            Ok(got) => got,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(e) => return Err(self.remote_failed(key, e)),
+        };
+        let version = Version {
+            e_tag: got.meta.e_tag.clone(),
+            version: got.meta.version.clone(),
+        };
+        let bytes = got.bytes().await.map_err(|e| self.remote_failed(key, e))?;
+        Ok(Some((bytes, version)))
+    }
+
+    /// The keys of all objects below a key, sorted.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails.
+    pub async fn list_all(&self, key: &str) -> Result<Vec<String>> {
+        let mut keys = match &self.backend {
+            Backend::Local { root, .. } => {
+                let mut keys = Vec::new();
+                let mut directories = vec![key.to_owned()];
+                while let Some(directory) = directories.pop() {
+                    let entries = match fs::read_dir(local_path(root, &directory)) {
+                        Ok(entries) => entries,
+                        Err(e) if absent(&e) => continue,
+                        Err(e) => return Err(self.failed(&directory, e)),
+                    };
+                    for entry in entries {
+                        let entry = entry.map_err(|e| self.failed(&directory, e))?;
+                        let Ok(name) = entry.file_name().into_string() else {
+                            continue;
+                        };
+                        let below = join(&directory, &name);
+                        let kind = entry.file_type().map_err(|e| self.failed(&below, e))?;
+                        if kind.is_dir() {
+                            directories.push(below);
+                        } else {
+                            keys.push(below);
+                        }
+                    }
+                }
+                keys
+            }
+            Backend::Remote { objects, prefix } => {
+                let listed: Vec<_> = objects
+                    .list(Some(&below(prefix, key)))
+                    .try_collect()
+                    .await
+                    .map_err(|e| self.remote_failed(key, e))?;
+                let base = prefix.as_ref();
+                listed
+                    .into_iter()
+                    .filter_map(|meta| {
+                        let key = meta.location.as_ref().strip_prefix(base)?;
+                        Some(key.trim_start_matches('/').to_owned())
+                    })
+                    .collect()
+            }
+        };
+        keys.sort();
+        Ok(keys)
+    }
+
+    async fn put_remote(&self, object: Object) -> Result<Put> {
+        let Backend::Remote { objects, prefix } = &self.backend else {
+            return Err(self.not_local());
+        };
+        let id = write_id();
+        let mode = match object.expect {
+            Expect::Anything => PutMode::Overwrite,
+            Expect::Absent => PutMode::Create,
+            Expect::Version(Version { e_tag, version }) => {
+                PutMode::Update(UpdateVersion { e_tag, version })
+            }
+        };
+        let attributes: Attributes = [(
+            Attribute::Metadata(WRITE_ID.into()),
+            AttributeValue::from(id.clone()),
+        )]
+        .into_iter()
+        .collect();
+        let options = PutOptions {
+            mode,
+            attributes,
+            ..PutOptions::default()
+        };
+        let path = below(prefix, &object.key);
+        let payload = PutPayload::from_bytes(object.bytes);
+        match objects.put_opts(&path, payload, options).await {
+            Ok(done) => Ok(Put::Done(Version {
+                e_tag: done.e_tag,
+                version: done.version,
+            })),
+            Err(
+                error @ (object_store::Error::NotImplemented { .. }
+                | object_store::Error::NotSupported { .. }),
+            ) => Err(Error::Unsupported(format!(
+                "{} cannot be written: the store has no conditional writes ({error})",
+                self.place(&object.key)
+            ))),
+            // The answer to an earlier try of the same request may have been lost: whose object is it?
+            Err(error) => match self.own(&path, &id).await {
+                Ok(Some(version)) => Ok(Put::Done(version)),
+                Ok(None) if is_conflict(&error) => Ok(Put::Conflict),
+                Ok(None) => Err(self.unwritten(&object.key, error)),
+                Err(_) => Err(Error::io(
+                    format!(
+                        "{}: whether it was written is unknown, because the storage does not answer",
+                        self.place(&object.key)
+                    ),
+                    error,
+                )),
+            },
+        }
+    }
+
+    /// The version of the object at `path` if it was put with the write id `id`.
+    async fn own(
+        &self,
+        path: &object_store::path::Path,
+        id: &str,
+    ) -> Result<Option<Version>, object_store::Error> {
+        let Backend::Remote { objects, .. } = &self.backend else {
+            return Ok(None);
+        };
+        let head = GetOptions {
+            head: true,
+            ..GetOptions::default()
+        };
+        match objects.get_opts(path, head).await {
+            Ok(got) => {
+                let found = got.attributes.get(&Attribute::Metadata(WRITE_ID.into()));
+                Ok(found
+                    .is_some_and(|found| found.as_ref() == id)
+                    .then(|| Version {
+                        e_tag: got.meta.e_tag.clone(),
+                        version: got.meta.version.clone(),
+                    }))
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Forgets open files, because other files may be at their places now.
+    fn forget_files(&self) {
+        if let Backend::Local { files, .. } = &self.backend {
+            files.lock().clear();
+        }
+    }
+
+    fn unwritten(
+        &self,
+        key: &str,
+        error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Error {
+        Error::io(format!("{} cannot be written", self.place(key)), error)
+    }
+}
+
+impl Version {
+    /// The version of an object where there are none.
+    const NONE: Self = Self {
+        e_tag: None,
+        version: None,
+    };
+}
+
+/// A name that no other writer gives.
+#[must_use]
+pub fn write_id() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |time| time.as_nanos());
+    // A hasher of the standard library is seeded by the operating system's random numbers.
+    let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), (now, count));
+    format!("{now:x}-{:x}-{count:x}-{random:016x}", std::process::id())
+}
+
+fn is_conflict(error: &object_store::Error) -> bool {
+    matches!(
+        error,
+        object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }
+    )
+}
+
+/// Writes below a directory of this machine.
+struct Local<'a> {
+    root: &'a FilePath,
+    durability: Durability,
+    /// Directories whose entries have changed.
+    changed: BTreeSet<PathBuf>,
+}
+
+impl<'a> Local<'a> {
+    fn new(root: &'a FilePath, durability: Durability) -> Self {
+        Self {
+            root,
+            durability,
+            changed: BTreeSet::new(),
+        }
+    }
+
+    /// An object appears under its name only when all of it is on disk.
+    fn put(&mut self, object: &Object) -> std::io::Result<Put> {
+        let staged = self.root.join(PRIVATE).join("tmp").join(write_id());
+        self.make_directory(staged.parent().unwrap_or(self.root))?;
+        let written = self.write(&staged, &object.bytes);
+        let put = written.and_then(|()| match object.expect {
+            Expect::Anything => self.rename(&staged, &object.key).map(|()| true),
+            Expect::Absent => self.link(&staged, &object.key),
+            Expect::Version(_) => Err(std::io::Error::new(
+                std::io::ErrorKind::Unsupported,
+                "local files have no versions",
+            )),
+        });
+        if !matches!(put, Ok(true)) {
+            // What is left of it is in nobody's way: if it cannot be removed now, it is with the next clean-up.
+            let _ = fs::remove_file(&staged);
+        }
+        Ok(if put? {
+            Put::Done(Version::NONE)
+        } else {
+            Put::Conflict
+        })
+    }
+
+    fn write(&self, path: &FilePath, bytes: &[u8]) -> std::io::Result<()> {
+        let mut file = File::create_new(path)?;
+        file.write_all(bytes)?;
+        match self.durability {
+            Durability::Full => file.sync_all(),
+            Durability::None => Ok(()),
+        }
+    }
+
+    fn rename(&mut self, from: &FilePath, key: &str) -> std::io::Result<()> {
+        let to = local_path(self.root, key);
+        self.parent(&to)?;
+        fs::rename(from, &to)
+    }
+
+    /// Gives a file its name if nothing has it; `false` if something has.
+    fn link(&mut self, from: &FilePath, key: &str) -> std::io::Result<bool> {
+        let to = local_path(self.root, key);
+        self.parent(&to)?;
+        match fs::hard_link(from, &to) {
+            Ok(()) => fs::remove_file(from).map(|()| true),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn parent(&mut self, path: &FilePath) -> std::io::Result<()> {
+        let parent = path.parent().unwrap_or(self.root).to_owned();
+        self.make_directory(&parent)?;
+        self.changed.insert(parent);
+        Ok(())
+    }
+
+    /// Makes a directory and those around it; each of them changes the one that it is in.
+    fn make_directory(&mut self, directory: &FilePath) -> std::io::Result<()> {
+        let mut missing = Vec::new();
+        let mut at = directory;
+        while !at.is_dir() {
+            missing.push(at.to_owned());
+            match at.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => at = parent,
+                _ => break,
+            }
+        }
+        for directory in missing.into_iter().rev() {
+            match fs::create_dir(&directory) {
+                Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e),
+                _ => {}
+            }
+            if let Some(parent) = directory.parent() {
+                let here = FilePath::new(".");
+                let parent = if parent.as_os_str().is_empty() {
+                    here
+                } else {
+                    parent
+                };
+                self.changed.insert(parent.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the names durable.
+    fn finish(self) -> std::io::Result<()> {
+        if self.durability == Durability::None {
+            return Ok(());
+        }
+        for directory in self.changed {
+            File::open(directory)?.sync_all()?;
+        }
+        Ok(())
+    }
+}
