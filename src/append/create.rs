@@ -76,6 +76,7 @@ impl Target {
                 lengths: lengths(appender.dataset()),
                 appender,
                 last: None,
+                is_file: false,
                 rewrites: false,
                 creates: true,
             }),

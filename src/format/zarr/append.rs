@@ -12,7 +12,7 @@ use super::documents::{
 };
 use super::hierarchy::{self, ARRAY, ATTRIBUTES, GROUP, V3};
 use super::json::Json;
-use super::writer::{ArrayWriter, bounds, encode, is_visible};
+use super::writer::{ArrayWriter, is_visible};
 use super::{Zarr, create};
 use crate::array::blueprint::Blueprint;
 use crate::array::{Attributes, Dataset, Variable};
@@ -187,6 +187,20 @@ impl Appender for ZarrAppender {
         Ok(self.writer(variable)?.objects.chunk_shape().to_vec())
     }
 
+    fn along(&self, group: &str, dimension: &str) -> Vec<Arc<Variable>> {
+        let before = self.length(group, dimension);
+        self.arrays
+            .values()
+            .filter(|array| is_within(&array.group, group))
+            .map(|array| &array.variable)
+            .filter(|variable| {
+                let mut extents = variable.dimensions.iter().zip(variable.shape());
+                extents.any(|(name, extent)| name == dimension && Some(*extent) == before)
+            })
+            .cloned()
+            .collect()
+    }
+
     async fn write(&mut self, region: Region) -> Result<()> {
         let writer = self.writer(&region.variable)?;
         // Of what is not there yet, nobody sees anything.
@@ -195,24 +209,7 @@ impl Appender for ZarrAppender {
             Some(_) => vec![0; region.start.len()],
         };
         let region = Arc::new(region);
-        let mut objects: Vec<Vec<u64>> = vec![Vec::new()];
-        for (axis, extent) in writer.objects.chunk_shape().iter().enumerate() {
-            let (start, count) = bounds(&region, axis);
-            if count == 0 {
-                return Ok(());
-            }
-            let places = start / extent..(start + count).div_ceil(*extent);
-            objects = objects
-                .iter()
-                .flat_map(|before| {
-                    places.clone().map(move |at| {
-                        let mut coord = before.clone();
-                        coord.push(at);
-                        coord
-                    })
-                })
-                .collect();
-        }
+        let objects = region.pieces(writer.objects.chunk_shape());
         let encoded = stream::iter(objects)
             .map(|coord| {
                 let (writer, region) = (Arc::clone(&writer), Arc::clone(&region));
@@ -248,28 +245,18 @@ impl Appender for ZarrAppender {
     }
 
     fn resize(&mut self, group: &str, dimension: &str, length: u64) -> Result<()> {
-        let scope = |path: &str| {
-            path == group || group.is_empty() || path.starts_with(&format!("{group}/"))
-        };
         for below in self.dataset.root.walk() {
             // What cannot be read has no known dimensions, and could silently stay behind.
-            if let (true, Some(array)) = (scope(&below.path), below.unreadable.first()) {
+            if let (true, Some(array)) = (is_within(&below.path, group), below.unreadable.first()) {
                 return Err(Error::Unsupported(format!(
                     "{}: {} cannot be read, so that it is unknown whether it has dimension {dimension}: {}",
                     self.dataset.location, array.name, array.reason
                 )));
             }
         }
-        let before = self.arrays.values().find_map(|array| {
-            let at = array
-                .variable
-                .dimensions
-                .iter()
-                .position(|d| d == dimension)?;
-            (array.group == group).then(|| array.variable.shape().get(at).copied())?
-        });
+        let before = self.length(group, dimension);
         for array in self.arrays.values_mut() {
-            if !scope(&array.group) {
+            if !is_within(&array.group, group) {
                 continue;
             }
             let dimensions = array.variable.dimensions.iter().zip(&mut array.shape);
@@ -342,6 +329,7 @@ impl Appender for ZarrAppender {
             return Ok(Publication {
                 moves: self.moves.clone(),
                 documents,
+                ..Publication::default()
             });
         }
         match &self.metadata {
@@ -391,6 +379,7 @@ impl Appender for ZarrAppender {
         Ok(Publication {
             moves: self.moves.clone(),
             documents,
+            ..Publication::default()
         })
     }
 
@@ -437,6 +426,15 @@ impl ZarrAppender {
                 "{} has no variable {variable}",
                 self.dataset.location
             ))
+        })
+    }
+
+    /// The length of a dimension of a group.
+    fn length(&self, group: &str, dimension: &str) -> Option<u64> {
+        self.arrays.values().find_map(|array| {
+            let names = &array.variable.dimensions;
+            let at = names.iter().position(|name| name == dimension)?;
+            (array.group == group).then(|| array.variable.shape().get(at).copied())?
         })
     }
 
@@ -492,6 +490,7 @@ impl ZarrAppender {
         Ok(Publication {
             moves: Vec::new(),
             documents,
+            replacement: None,
         })
     }
 
@@ -666,6 +665,23 @@ fn is_beyond(told: &Json, shape: &[u64]) -> bool {
     told.counts().is_none_or(|told| {
         told.len() != shape.len() || told.iter().zip(shape).any(|(told, extent)| told > extent)
     })
+}
+
+/// The stored bytes of the object at `coord`.
+fn encode(
+    writer: &ArrayWriter,
+    region: &Region,
+    coord: &[u64],
+    scratch: &mut EncodeScratch,
+) -> Result<Vec<u8>> {
+    let extent = writer.objects.chunk_shape();
+    let cells = region.piece(coord, extent, writer.size, &writer.fill)?;
+    writer.encode(&cells, scratch)
+}
+
+/// Whether the group at `path` is `group` or within it.
+fn is_within(path: &str, group: &str) -> bool {
+    path == group || group.is_empty() || path.starts_with(&format!("{group}/"))
 }
 
 fn parallelism() -> usize {
