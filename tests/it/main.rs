@@ -16,6 +16,7 @@ mod floors;
 mod formats;
 mod grids;
 mod join;
+mod netcdf3;
 mod pushdown;
 mod random;
 mod sql_examples;
