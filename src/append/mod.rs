@@ -23,7 +23,7 @@ use crate::store::{Kind, Store};
 pub use crate::format::{OldCells, Region};
 
 use journal::Journal;
-use log::Log;
+use log::{Entry, Log};
 
 /// How transactions wait and write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub struct Transaction {
     options: AppendOptions,
     lock: Arc<Lock>,
     appender: Box<dyn Appender>,
-    log: Log,
+    last: Option<Entry>,
     lengths: BTreeMap<String, u64>,
     rewrites: bool,
 }
@@ -99,17 +99,17 @@ impl Target {
             if lock.was_abandoned() {
                 appender.fence().await?;
             }
-            let log = Log::read(&self.store).await?;
-            Ok((appender, log))
+            let last = log::last(&self.store).await?;
+            Ok((appender, last))
         };
         match begun.await {
-            Ok((appender, log)) => Ok(Transaction {
+            Ok((appender, last)) => Ok(Transaction {
                 store: self.store.clone(),
                 options,
                 lock,
                 lengths: lengths(appender.dataset()),
                 appender,
-                log,
+                last,
                 rewrites: false,
             }),
             Err(error) => {
@@ -196,9 +196,8 @@ impl Transaction {
     async fn publish(&mut self, operation: &str) -> Result<Outcome> {
         let publication = self.appender.publication().await?;
         let before = lengths(self.appender.dataset());
-        let entries = self
-            .log
-            .next(operation, before, self.lengths.clone(), self.rewrites);
+        let after = self.lengths.clone();
+        let entries = Entry::next(self.last.as_ref(), operation, before, after, self.rewrites);
         let version = entries.last().map_or(0, |entry| entry.version);
         let durability = self.options.durability;
         if self.store.is_local() {
@@ -236,11 +235,59 @@ pub async fn recover(store: &Store, options: AppendOptions) -> Result<()> {
     lock.release().await
 }
 
-/// What a vacuum found and removed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Vacuumed {
-    /// Keys of objects that belong to no version.
-    pub orphans: Vec<String>,
+impl Target {
+    /// Lets the dataset be again what it was as a version; that is a version of its own. Returns its number.
+    ///
+    /// # Errors
+    /// As [`Target::begin`] and [`Log::version`].
+    pub async fn roll_back(&self, version: u64, options: AppendOptions) -> Result<Outcome> {
+        let mut transaction = self.begin(options).await?;
+        let resized = async {
+            let log = Log::read(&self.store).await?;
+            let entry = log.version(version).within(|| self.store.location())?;
+            for (path, length) in &entry.lengths {
+                let (group, dimension) = path.rsplit_once('/').unwrap_or(("", path));
+                if transaction.lengths.get(path) != Some(length) {
+                    transaction.resize(group, dimension, *length)?;
+                }
+            }
+            Ok(())
+        };
+        match resized.await {
+            Ok(()) => transaction.commit(&format!("rollback to {version}")).await,
+            Err(error) => {
+                transaction.abandon().await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes objects that belong to no version that can still be read, like those of writers that crashed, and returns
+    /// their keys; with [`Vacuum::Listed`] they stay.
+    ///
+    /// # Errors
+    /// As [`Target::begin`].
+    pub async fn vacuum(&self, vacuum: Vacuum, options: AppendOptions) -> Result<Vec<String>> {
+        // A writer cleans up after those before him as he begins; nobody else writes until this ends.
+        let transaction = self.begin(options).await?;
+        let orphans = transaction.appender.orphans().await;
+        let removed = match (&orphans, vacuum) {
+            (Ok(orphans), Vacuum::Removed) => self.store.delete_all(orphans).await,
+            _ => Ok(()),
+        };
+        transaction.abandon().await?;
+        removed?;
+        orphans
+    }
+}
+
+/// What becomes of objects that belong to no version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vacuum {
+    /// They are listed.
+    Listed,
+    /// They are removed.
+    Removed,
 }
 
 async fn release(lock: Arc<Lock>) -> Result<()> {

@@ -2,6 +2,7 @@
 
 pub mod chunk;
 pub mod contiguous;
+pub mod cut;
 pub mod dtype;
 pub mod hyperslab;
 pub mod slab;

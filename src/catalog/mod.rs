@@ -13,7 +13,9 @@ use std::time::SystemTime;
 use datafusion::execution::SessionState;
 use parking_lot::{Mutex, RwLock};
 
-use crate::append;
+use crate::append::log::Log;
+use crate::append::{self, Target};
+use crate::array::cut::cut;
 use crate::array::{Dataset, Group, Variable};
 use crate::catalog::tables::TableParts;
 use crate::cf::join_chars;
@@ -31,6 +33,9 @@ use crate::store::{Kind, Store};
 /// Every format, in the order in which a location is tried.
 pub const FORMATS: &[&dyn Format] = &[&Hdf5, &Netcdf3, &Zarr, &Blosc2];
 
+/// What in a location is followed by the number of a version.
+pub const VERSION: &str = "#version=";
+
 /// Bytes of an object by which formats recognise it.
 const HEAD: u64 = 4096;
 
@@ -46,6 +51,8 @@ pub struct Opened {
     pub dataset: Dataset,
     /// The format that it is in.
     pub format: &'static dyn Format,
+    /// The version, if it is not what the dataset is now.
+    pub version: Option<u64>,
     /// Its tables, once they have been asked for.
     tables: OnceLock<Vec<TableParts>>,
 }
@@ -74,11 +81,50 @@ impl Catalog {
         self.open_as(location, None).await
     }
 
-    /// Opens the dataset at a location as one of the format called `format`, or in whichever format it is.
+    /// Opens the dataset at a location as one of the format called `format`, or in whichever format it is. A location that
+    /// ends in `#version=n` means what it was as its version `n`.
     ///
     /// # Errors
-    /// As [`Catalog::open`]; `Invalid` when the dataset is not of the format asked for.
+    /// As [`Catalog::open`]; `Invalid` when the dataset is not of the format asked for, `NotFound` when it has no such
+    /// version.
     pub async fn open_as(&self, location: &str, format: Option<&str>) -> Result<Arc<Opened>> {
+        let Some((location, version)) = split_version(location)? else {
+            return self.open_now(location, format).await;
+        };
+        let opened = self.open_now(location, format).await?;
+        let log = Log::read(&opened.store).await?;
+        let entry = log.version(version).within(|| location)?;
+        let length = |group: &str, dimension: &str| {
+            let path = match group {
+                "" => dimension.to_owned(),
+                group => format!("{group}/{dimension}"),
+            };
+            entry.lengths.get(&path).copied()
+        };
+        Ok(Arc::new(Opened {
+            store: opened.store.clone(),
+            dataset: cut(&opened.dataset, &length).within(|| location)?,
+            format: opened.format,
+            version: Some(version),
+            tables: OnceLock::new(),
+        }))
+    }
+
+    /// The dataset at a location to be changed.
+    ///
+    /// # Errors
+    /// As [`Catalog::open`]; `Invalid` for an earlier version.
+    pub async fn target(&self, location: &str) -> Result<Target> {
+        if split_version(location)?.is_some() {
+            return Err(Error::Invalid(format!(
+                "{location} is an earlier version, which cannot be changed"
+            )));
+        }
+        let opened = self.open(location).await?;
+        Ok(Target::new(opened.store.clone(), opened.format))
+    }
+
+    async fn open_now(&self, location: &str, format: Option<&str>) -> Result<Arc<Opened>> {
         let store = Store::open(location)?;
         let kind = store.kind().await?;
         // Readers of a commit that was cut short would see a part of it.
@@ -173,6 +219,7 @@ async fn open(store: Store, kind: Kind, format: Option<&str>) -> Result<Opened> 
             store,
             dataset,
             format: *candidate,
+            version: None,
             tables: OnceLock::new(),
         });
     }
@@ -226,6 +273,21 @@ fn inherit_units(
     for child in &mut group.groups {
         inherit_units(child, roles, variables);
     }
+}
+
+/// What is before and after `#version=` in a location.
+fn split_version(location: &str) -> Result<Option<(&str, u64)>> {
+    let Some((base, version)) = location.rsplit_once(VERSION) else {
+        return Ok(None);
+    };
+    version
+        .parse()
+        .map(|version| Some((base, version)))
+        .map_err(|_| {
+            Error::Invalid(format!(
+                "{location}: {version} is not the number of a version"
+            ))
+        })
 }
 
 /// Whether a format goes by a name of `STORED AS`.

@@ -100,6 +100,12 @@ pub trait Appender: Debug + Send + Sync {
     /// `Conflict` when the metadata is not what it was at the beginning.
     async fn publication(&mut self) -> Result<Publication>;
 
+    /// Objects of the dataset that no reader of it can see, like chunks beyond the shape of a variable.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails.
+    async fn orphans(&self) -> Result<Vec<String>>;
+
     /// Removes what was written and will not be published.
     ///
     /// # Errors

@@ -431,6 +431,26 @@ impl Appender for ZarrAppender {
         })
     }
 
+    async fn orphans(&self) -> Result<Vec<String>> {
+        let mut orphans = Vec::new();
+        for array in self.arrays.values() {
+            let Ok(writer) = &array.writer else { continue };
+            let directory = writer.keys.prefix.trim_end_matches('/');
+            for key in self.store.list_all(directory).await? {
+                let beyond = writer
+                    .keys
+                    .coord(&key, array.shape.len())
+                    .is_some_and(|coord| {
+                        !is_visible(&coord, writer.objects.chunk_shape(), &array.shape)
+                    });
+                if beyond {
+                    orphans.push(key);
+                }
+            }
+        }
+        Ok(orphans)
+    }
+
     async fn abandon(&mut self) -> Result<()> {
         let aside: Vec<String> = self.moves.drain(..).map(|(from, _)| from).collect();
         self.store.delete_all(&aside).await
