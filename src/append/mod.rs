@@ -3,7 +3,8 @@
 //! ```text
 //! begin    lock, finish what a crash has left, read the metadata
 //! write    cells beyond the shapes that readers know, or put aside
-//! commit   journal, publish, log            local: a rename makes the journal valid, everything after it can be done again
+//! commit   rename                           one file: what was written is a new version of it, beside it until then
+//!          journal, publish, log            local: a rename makes the journal valid, everything after it can be done again
 //!          publish if unchanged, log        remote: the metadata is put only if it is the version that was read
 //! ```
 
@@ -13,10 +14,11 @@ pub mod log;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::array::Dataset;
+use crate::array::{Dataset, Variable};
 use crate::error::{Error, Result, Within};
 use crate::format::{Appender, Format};
 use crate::store::lock::{Lock, LockOptions};
+use crate::store::replace::{Replaced, Replacement};
 use crate::store::write::{Durability, PRIVATE, Put};
 use crate::store::{Kind, Store};
 
@@ -46,8 +48,9 @@ pub struct Target {
 pub enum Outcome {
     /// The change is there, as this version of the dataset.
     Committed {
-        /// Number of the version, counted from the state in which the first transaction found the dataset, 0.
-        version: u64,
+        /// Number of the version, counted from the state in which the first transaction found the dataset, 0; `None` for
+        /// a dataset that is one file, which has no log.
+        version: Option<u64>,
     },
     /// Another writer was faster: nothing has changed, the transaction can be made anew.
     Conflict,
@@ -60,6 +63,8 @@ pub struct Transaction {
     options: AppendOptions,
     lock: Arc<Lock>,
     appender: Box<dyn Appender>,
+    /// Whether the dataset is one file, which has no log.
+    is_file: bool,
     last: Option<Entry>,
     lengths: BTreeMap<String, u64>,
     rewrites: bool,
@@ -85,26 +90,32 @@ impl Target {
     /// when the storage fails.
     pub async fn begin(&self, options: AppendOptions) -> Result<Transaction> {
         let place = || self.store.location().to_owned();
-        refuse_foreign_lock(&self.store).await?;
-        let lock = Arc::new(Lock::acquire(&self.store, options.lock).await?);
+        // What readers have open may be an older version.
+        let store = self.store.afresh();
+        refuse_foreign_lock(&store).await?;
+        let lock = Arc::new(Lock::acquire(&store, options.lock).await?);
         let begun = async {
-            if self.store.is_local() {
-                journal::recover(&self.store, options.durability).await?;
-                journal::clean(&self.store).await?;
+            let is_file = store.is_local() && store.kind().await? == Kind::Object;
+            if is_file {
+                store.remove_replacements()?;
+            } else if store.is_local() {
+                journal::recover(&store, options.durability).await?;
+                journal::clean(&store).await?;
             }
-            let mut appender = self
-                .format
-                .begin(&self.store, &lock, options.durability)
-                .await?;
+            let mut appender = self.format.begin(&store, &lock, options.durability).await?;
             if lock.was_abandoned() {
                 appender.fence().await?;
             }
-            let last = log::last(&self.store).await?;
-            Ok((appender, last))
+            let last = match is_file {
+                true => None,
+                false => log::last(&store).await?,
+            };
+            Ok((appender, last, is_file))
         };
         match begun.await {
-            Ok((appender, last)) => Ok(Transaction {
-                store: self.store.clone(),
+            Ok((appender, last, is_file)) => Ok(Transaction {
+                store,
+                is_file,
                 options,
                 lock,
                 lengths: lengths(appender.dataset()),
@@ -141,6 +152,12 @@ impl Transaction {
         self.appender
             .piece(variable)
             .within(|| self.store.location())
+    }
+
+    /// The variables that grow with a dimension of a group.
+    #[must_use]
+    pub fn along(&self, group: &str, dimension: &str) -> Vec<Arc<Variable>> {
+        self.appender.along(group, dimension)
     }
 
     /// Writes cells; a region covers every piece that it touches, as far as the variable reaches after the change.
@@ -195,10 +212,17 @@ impl Transaction {
 
     async fn publish(&mut self, operation: &str) -> Result<Outcome> {
         let publication = self.appender.publication().await?;
+        if self.is_file {
+            let replaced = publication.replacement.map(Replacement::publish);
+            return Ok(match replaced.transpose()? {
+                Some(Replaced::Conflict) => Outcome::Conflict,
+                Some(Replaced::Done) | None => Outcome::Committed { version: None },
+            });
+        }
         let before = lengths(self.appender.dataset());
         let after = self.lengths.clone();
         let entries = Entry::next(self.last.as_ref(), operation, before, after, self.rewrites);
-        let version = entries.last().map_or(0, |entry| entry.version);
+        let version = entries.last().map(|entry| entry.version);
         let durability = self.options.durability;
         if self.store.is_local() {
             let journal = Journal::new(&publication, entries)?;

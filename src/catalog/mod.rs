@@ -8,7 +8,6 @@ pub mod tables;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::SystemTime;
 
 use datafusion::execution::SessionState;
 use parking_lot::{Mutex, RwLock};
@@ -28,6 +27,7 @@ use crate::format::netcdf3::Netcdf3;
 use crate::format::zarr::Zarr;
 use crate::query::HyperslabOptions;
 use crate::query::insert::append_options;
+use crate::store::replace::Identity;
 use crate::store::{Kind, Store};
 
 /// Every format, in the order in which a location is tried.
@@ -60,16 +60,9 @@ pub struct Opened {
 /// Opens datasets, and keeps the metadata of those that are one object until the object changes.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    kept: Mutex<HashMap<String, (Validator, Arc<Opened>)>>,
+    kept: Mutex<HashMap<String, (Identity, Arc<Opened>)>>,
     registered: RwLock<HashMap<String, String>>,
     session: RwLock<Option<Weak<RwLock<SessionState>>>>,
-}
-
-/// What tells that an object has changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Validator {
-    size: u64,
-    modified: Option<SystemTime>,
 }
 
 impl Catalog {
@@ -129,21 +122,24 @@ impl Catalog {
         let kind = store.kind().await?;
         // Readers of a commit that was cut short would see a part of it.
         append::recover(&store, append_options(&self.options())?).await?;
-        let validator = validator(location, kind);
-        if let (Some(validator), Some((kept, opened))) =
-            (&validator, self.kept.lock().get(location))
-            && validator == kept
+        // Directories have no identity: a change deep within them does not show at their root.
+        let identity = match kind {
+            Kind::Object => store.identity()?,
+            Kind::Directory => None,
+        };
+        if let (Some(identity), Some((kept, opened))) = (&identity, self.kept.lock().get(location))
+            && identity == kept
             && format.is_none()
         {
             return Ok(Arc::clone(opened));
         }
         let opened = Arc::new(open(store, kind, format).await?);
-        if let Some(validator) = validator {
+        if let Some(identity) = identity {
             let mut kept = self.kept.lock();
             if kept.len() >= KEPT {
                 kept.clear();
             }
-            kept.insert(location.to_owned(), (validator, Arc::clone(&opened)));
+            kept.insert(location.to_owned(), (identity, Arc::clone(&opened)));
         }
         Ok(opened)
     }
@@ -299,17 +295,4 @@ fn is_called(format: &str, name: &str) -> bool {
         "b2nd" => format == "blosc2",
         name => format == name,
     }
-}
-
-/// Directories have no validator: a change deep within them does not show at their root.
-fn validator(location: &str, kind: Kind) -> Option<Validator> {
-    if kind == Kind::Directory {
-        return None;
-    }
-    let path = location.strip_prefix("file://").unwrap_or(location);
-    let metadata = std::fs::metadata(path).ok()?;
-    Some(Validator {
-        size: metadata.len(),
-        modified: metadata.modified().ok(),
-    })
 }

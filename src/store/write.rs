@@ -338,7 +338,7 @@ impl Store {
         }
     }
 
-    fn unwritten(
+    pub(super) fn unwritten(
         &self,
         key: &str,
         error: impl Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -9,8 +9,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::Zarr;
 use super::hierarchy::{self, ARRAY, ATTRIBUTES, CONSOLIDATED, GROUP, V3};
 use super::json::Json;
-use super::writer::{ArrayWriter, extents};
-use crate::array::slab::{Crop, Run, copy_cells, fill_cells, strides};
+use super::writer::ArrayWriter;
 use crate::array::{Dataset, Group, Variable};
 use crate::codec::encode::EncodeScratch;
 use crate::error::{Error, Result, Within};
@@ -227,28 +226,25 @@ impl Appender for ZarrAppender {
         Ok(self.writer(variable)?.objects.chunk_shape().to_vec())
     }
 
+    fn along(&self, group: &str, dimension: &str) -> Vec<Arc<Variable>> {
+        let before = self.length(group, dimension);
+        self.arrays
+            .values()
+            .filter(|array| is_within(&array.group, group))
+            .map(|array| &array.variable)
+            .filter(|variable| {
+                let mut extents = variable.dimensions.iter().zip(variable.shape());
+                extents.any(|(name, extent)| name == dimension && Some(*extent) == before)
+            })
+            .cloned()
+            .collect()
+    }
+
     async fn write(&mut self, region: Region) -> Result<()> {
         let writer = self.writer(&region.variable)?;
         let old_shape = self.array(&region.variable)?.variable.shape().to_vec();
         let region = Arc::new(region);
-        let mut objects: Vec<Vec<u64>> = vec![Vec::new()];
-        for (axis, extent) in writer.objects.chunk_shape().iter().enumerate() {
-            let (start, count) = bounds(&region, axis);
-            if count == 0 {
-                return Ok(());
-            }
-            let places = start / extent..(start + count).div_ceil(*extent);
-            objects = objects
-                .iter()
-                .flat_map(|before| {
-                    places.clone().map(move |at| {
-                        let mut coord = before.clone();
-                        coord.push(at);
-                        coord
-                    })
-                })
-                .collect();
-        }
+        let objects = region.pieces(writer.objects.chunk_shape());
         let encoded = stream::iter(objects)
             .map(|coord| {
                 let (writer, region) = (Arc::clone(&writer), Arc::clone(&region));
@@ -284,28 +280,18 @@ impl Appender for ZarrAppender {
     }
 
     fn resize(&mut self, group: &str, dimension: &str, length: u64) -> Result<()> {
-        let scope = |path: &str| {
-            path == group || group.is_empty() || path.starts_with(&format!("{group}/"))
-        };
         for below in self.dataset.root.walk() {
             // What cannot be read has no known dimensions, and could silently stay behind.
-            if let (true, Some(array)) = (scope(&below.path), below.unreadable.first()) {
+            if let (true, Some(array)) = (is_within(&below.path, group), below.unreadable.first()) {
                 return Err(Error::Unsupported(format!(
                     "{}: {} cannot be read, so that it is unknown whether it has dimension {dimension}: {}",
                     self.dataset.location, array.name, array.reason
                 )));
             }
         }
-        let before = self.arrays.values().find_map(|array| {
-            let at = array
-                .variable
-                .dimensions
-                .iter()
-                .position(|d| d == dimension)?;
-            (array.group == group).then(|| array.variable.shape().get(at).copied())?
-        });
+        let before = self.length(group, dimension);
         for array in self.arrays.values_mut() {
-            if !scope(&array.group) {
+            if !is_within(&array.group, group) {
                 continue;
             }
             let dimensions = array.variable.dimensions.iter().zip(&mut array.shape);
@@ -384,6 +370,7 @@ impl Appender for ZarrAppender {
             return Ok(Publication {
                 moves: self.moves.clone(),
                 documents,
+                ..Publication::default()
             });
         }
         match &self.metadata {
@@ -428,6 +415,7 @@ impl Appender for ZarrAppender {
         Ok(Publication {
             moves: self.moves.clone(),
             documents,
+            ..Publication::default()
         })
     }
 
@@ -464,6 +452,15 @@ impl ZarrAppender {
                 "{} has no variable {variable}",
                 self.dataset.location
             ))
+        })
+    }
+
+    /// The length of a dimension of a group.
+    fn length(&self, group: &str, dimension: &str) -> Option<u64> {
+        self.arrays.values().find_map(|array| {
+            let names = &array.variable.dimensions;
+            let at = names.iter().position(|name| name == dimension)?;
+            (array.group == group).then(|| array.variable.shape().get(at).copied())?
         })
     }
 
@@ -620,60 +617,16 @@ impl ZarrAppender {
     }
 }
 
-/// The stored bytes of the object at `coord`; what the region does not have of it is filled.
+/// The stored bytes of the object at `coord`.
 fn encode(
     writer: &ArrayWriter,
     region: &Region,
     coord: &[u64],
     scratch: &mut EncodeScratch,
 ) -> Result<Vec<u8>> {
-    let extent = extents(writer.objects.chunk_shape())?;
-    let shape = extents(&region.shape)?;
-    let mut runs = Vec::with_capacity(coord.len());
-    let mut whole = true;
-    for (axis, (at, extent)) in coord.iter().zip(writer.objects.chunk_shape()).enumerate() {
-        let (start, count) = bounds(region, axis);
-        let first = (at * extent).max(start);
-        let last = ((at + 1) * extent).min(start + count);
-        let run = [
-            first - start,
-            first - at * extent,
-            last.saturating_sub(first),
-        ];
-        let [from, to, length] = extents(&run)?[..] else {
-            continue;
-        };
-        whole &= length as u64 == *extent;
-        runs.push(vec![Run { from, to, length }]);
-    }
-    let size = writer.size;
-    let cells = extent.iter().product::<usize>();
-    let mut unit = vec![0; cells * size];
-    let to = strides(&extent);
-    if !whole && writer.fill.iter().any(|byte| *byte != 0) {
-        let all = extent.iter().map(|extent| {
-            vec![Run {
-                from: 0,
-                to: 0,
-                length: *extent,
-            }]
-        });
-        fill_cells(&writer.fill, &mut unit, &to, &Crop(all.collect()), size)?;
-    }
-    copy_cells(
-        &region.cells,
-        &strides(&shape),
-        &mut unit,
-        &to,
-        &Crop(runs),
-        size,
-    )?;
-    writer.encode(&unit, scratch)
-}
-
-fn bounds(region: &Region, axis: usize) -> (u64, u64) {
-    let of = |extents: &[u64]| extents.get(axis).copied().unwrap_or(0);
-    (of(&region.start), of(&region.shape))
+    let extent = writer.objects.chunk_shape();
+    let cells = region.piece(coord, extent, writer.size, &writer.fill)?;
+    writer.encode(&cells, scratch)
 }
 
 /// Whether an object has cells within the shape that readers know.
@@ -683,6 +636,11 @@ fn is_visible(coord: &[u64], extent: &[u64], shape: &[u64]) -> bool {
         .zip(extent)
         .zip(shape)
         .all(|((at, extent), length)| at * extent < *length)
+}
+
+/// Whether the group at `path` is `group` or within it.
+fn is_within(path: &str, group: &str) -> bool {
+    path == group || group.is_empty() || path.starts_with(&format!("{group}/"))
 }
 
 fn parallelism() -> usize {

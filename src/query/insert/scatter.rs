@@ -35,10 +35,14 @@ pub(super) struct Scatter<'a> {
     fixed: Vec<(usize, Fixed)>,
     /// Length of the dimension that grows, before.
     before: u64,
+    /// The group that it belongs to.
+    group: String,
     /// The last value of it, as it stands before.
     last: Option<ArrayRef>,
     /// The slice whose rows are just coming.
     slice: Option<Slice>,
+    /// Whether a new slice has cells without a row.
+    has_gaps: bool,
 }
 
 /// Cells of one slice that have got a value.
@@ -85,6 +89,7 @@ impl<'a> Scatter<'a> {
         let grid = &sink.grid;
         let mut axes = Vec::with_capacity(grid.axes.len());
         let (mut coordinate, mut before, mut last) = (None, 0, None);
+        let mut group = String::new();
         for (at, axis) in grid.axes.iter().enumerate() {
             let column = sink.column_of(at).ok_or_else(|| {
                 Error::Unsupported(format!("{}: no column tells {}", grid.name, axis.name))
@@ -98,6 +103,7 @@ impl<'a> Scatter<'a> {
             }
             if at == sink.grows {
                 before = place.length;
+                group = place.group;
                 last = values
                     .as_ref()
                     .filter(|values| !values.is_empty())
@@ -122,8 +128,10 @@ impl<'a> Scatter<'a> {
             gathered: Vec::new(),
             fixed: Vec::new(),
             before,
+            group,
             last,
             slice: None,
+            has_gaps: false,
         };
         scatter.open_variables(transaction).await?;
         Ok(scatter)
@@ -137,12 +145,7 @@ impl<'a> Scatter<'a> {
             .get(sink.grows)
             .map_or("", |axis| axis.name.as_str());
         // Of all that grows with the dimension, whether it is a column or not.
-        for variable in along(
-            transaction.dataset(),
-            &sink.target.group,
-            dimension,
-            self.before,
-        ) {
+        for variable in transaction.along(&self.group, dimension) {
             let is_coordinate = matches!(&self.coordinate, Some((c, _)) if c.path == variable.path);
             if is_coordinate {
                 continue;
@@ -417,10 +420,11 @@ impl<'a> Scatter<'a> {
         let Some(slice) = self.slice.take() else {
             return Ok(());
         };
-        if slice.count == slice.set.len()
-            || slice.index < self.before
-            || self.sink.options.missing == Missing::Fill
-        {
+        if slice.count == slice.set.len() || slice.index < self.before {
+            return Ok(());
+        }
+        if self.sink.options.missing == Missing::Fill {
+            self.has_gaps = true;
             return Ok(());
         }
         let first = slice.set.iter().position(|set| !set).unwrap_or(0);
@@ -477,10 +481,10 @@ impl<'a> Scatter<'a> {
         let length = self.growing()?.1.length();
         for (column, gathered) in &mut self.gathered {
             gathered.flush(transaction, length).await?;
-            let unset = if *column == usize::MAX {
-                Unset::Unwritten
-            } else {
+            let unset = if *column != usize::MAX && self.has_gaps {
                 Unset::Refused
+            } else {
+                Unset::Unwritten
             };
             gathered
                 .fill_up(transaction, length, self.before, unset)
@@ -494,7 +498,7 @@ impl<'a> Scatter<'a> {
         if let Some(axis) = sink.grid.axes.get(sink.grows)
             && length > self.before
         {
-            transaction.resize(&sink.target.group, &axis.name, length)?;
+            transaction.resize(&self.group, &axis.name, length)?;
         }
         Ok(())
     }
@@ -511,6 +515,8 @@ impl<'a> Scatter<'a> {
 
 /// A dimension as it is when a transaction has begun.
 struct Place {
+    /// The group that it belongs to.
+    group: String,
     length: u64,
     coordinate: Option<Arc<Variable>>,
 }
@@ -537,6 +543,7 @@ fn dimension(dataset: &Dataset, group: &str, name: &str) -> Result<Place> {
                 .find(|variable| variable.name == name && variable.dimensions == [name])
                 .cloned();
             return Ok(Place {
+                group: outer.path.clone(),
                 length: dimension.length,
                 coordinate,
             });
@@ -546,24 +553,6 @@ fn dimension(dataset: &Dataset, group: &str, name: &str) -> Result<Place> {
         "{}: the dimension {name} is not there any more",
         dataset.location
     )))
-}
-
-/// The variables of a group and those below it along a dimension of this length.
-fn along(dataset: &Dataset, group: &str, dimension: &str, length: u64) -> Vec<Arc<Variable>> {
-    dataset
-        .root
-        .walk()
-        .into_iter()
-        .filter(|inner| {
-            group.is_empty() || inner.path == group || inner.path.starts_with(&format!("{group}/"))
-        })
-        .flat_map(|inner| inner.variables.iter())
-        .filter(|variable| {
-            let mut extents = variable.dimensions.iter().zip(variable.shape());
-            extents.any(|(name, extent)| name == dimension && *extent == length)
-        })
-        .cloned()
-        .collect()
 }
 
 async fn whole(
