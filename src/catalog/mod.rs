@@ -24,6 +24,7 @@ use crate::error::{Error, Result, Within};
 use crate::format::Format;
 use crate::format::blosc2::Blosc2;
 use crate::format::hdf5::Hdf5;
+use crate::format::netcdf3::Netcdf3;
 use crate::format::zarr::Zarr;
 use crate::query::HyperslabOptions;
 use crate::query::insert::append_options;
@@ -31,7 +32,7 @@ use crate::store::replace::Identity;
 use crate::store::{Kind, Store};
 
 /// Every format, in the order in which a location is tried.
-pub const FORMATS: &[&dyn Format] = &[&Hdf5, &Zarr, &Blosc2];
+pub const FORMATS: &[&dyn Format] = &[&Hdf5, &Netcdf3, &Zarr, &Blosc2];
 
 /// What in a location is followed by the number of a version.
 pub const VERSION: &str = "#version=";
@@ -229,16 +230,13 @@ async fn open(store: Store, kind: Kind, format: Option<&str>) -> Result<Opened> 
         });
     }
     Err(Error::Unsupported(match head.get(..4) {
-        Some(b"CDF\x01" | b"CDF\x02" | b"CDF\x05") => format!(
-            "{location} is a netCDF-3 file, which cannot be read yet; nccopy -k nc4 makes a netCDF-4 file of it"
-        ),
         Some(b"PK\x03\x04") => {
             format!(
                 "{location} is a zip archive, which cannot be read yet; unpack it into a directory"
             )
         }
         _ => format!(
-            "{location} is not an array dataset: it is neither netCDF-4 or HDF5, Zarr, nor Blosc2"
+            "{location} is not an array dataset: it is neither netCDF, HDF5, Zarr, nor Blosc2"
         ),
     }))
 }
@@ -302,7 +300,8 @@ fn split_version(location: &str) -> Result<Option<(&str, u64)>> {
 fn is_called(format: &str, name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     match name.as_str() {
-        "netcdf" | "netcdf4" | "nc" | "nc4" | "hdf" | "h5" => format == "hdf5",
+        "netcdf" | "nc" => matches!(format, "hdf5" | "netcdf3"),
+        "netcdf4" | "nc4" | "hdf" | "h5" => format == "hdf5",
         "b2nd" => format == "blosc2",
         name => format == name,
     }

@@ -2,6 +2,7 @@
 
 pub mod blosc2;
 pub mod hdf5;
+pub mod netcdf3;
 mod region;
 pub mod zarr;
 

@@ -17,6 +17,7 @@ mod floors;
 mod formats;
 mod grids;
 mod join;
+mod netcdf3;
 mod parts;
 mod pushdown;
 mod random;

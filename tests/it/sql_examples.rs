@@ -48,7 +48,9 @@ async fn every_example_gives_its_rows_in_every_format() {
         for (nc, other) in [
             ("tas.nc", "tas.zarr"),
             ("tas.nc", "tas.b2d"),
+            ("tas.nc", "tas_classic.nc"),
             ("ocean.nc", "ocean.zarr"),
+            ("ocean.nc", "ocean_64bit_offset.nc"),
             (".nc", ".nc"),
         ] {
             if !all.contains(nc) && (nc, other) != (".nc", ".nc") {

@@ -8,10 +8,9 @@ use super::json::Json;
 use super::shard_encoder::ShardEncoder;
 use super::{v2, v3};
 use crate::array::chunk::{ChunkGrid, ElementOrder};
-use crate::array::slab::{Crop, Run, copy_cells, fill_cells, strides};
+use crate::array::slab::{Crop, Run, copy_cells, strides};
 use crate::codec::encode::{EncodePipeline, EncodeScratch};
 use crate::error::{Error, Result};
-use crate::format::Region;
 
 /// What becomes of the elements of a chunk when they are stored: the other direction of a chain of codecs.
 #[derive(Clone, Debug, PartialEq)]
