@@ -117,7 +117,7 @@ impl CopySink {
             return Ok(false);
         };
         let (front, back) = (front.column(first), back.column(first));
-        let compare = make_comparator(front, back, ORDER).map_err(invalid)?;
+        let compare = make_comparator(front, back, ORDER).map_err(|e| invalid(&e))?;
         Ok(compare(0, back.len() - 1).is_ne())
     }
 
@@ -136,13 +136,13 @@ impl CopySink {
             for batch in head {
                 let rows = self.rows_of_first(batch, head.first(), first)?;
                 let values = batch.column(*column).slice(0, rows);
-                distinct.add(&cast(&values, empty.data_type()).map_err(invalid)?)?;
+                distinct.add(&cast(&values, empty.data_type()).map_err(|e| invalid(&e))?)?;
             }
             let values = distinct.values()?.unwrap_or(empty);
             // Rows that were sorted by the first dimension may have lost the order of the others.
             coordinates.push(match axis_order(&values) {
                 Some(_) => values,
-                None => sort(&values, Some(ORDER)).map_err(invalid)?,
+                None => sort(&values, Some(ORDER)).map_err(|e| invalid(&e))?,
             });
         }
         Ok(coordinates)
@@ -157,7 +157,7 @@ impl CopySink {
     ) -> Result<usize> {
         let Some(front) = front else { return Ok(0) };
         let (front, values) = (front.column(first), batch.column(first));
-        let compare = make_comparator(front, values, ORDER).map_err(invalid)?;
+        let compare = make_comparator(front, values, ORDER).map_err(|e| invalid(&e))?;
         Ok((0..values.len())
             .find(|row| compare(0, *row).is_ne())
             .unwrap_or(values.len()))
@@ -298,6 +298,6 @@ fn characters(column: &ArrayRef) -> Option<u32> {
     u32::try_from(lengths.max().unwrap_or(1)).ok()
 }
 
-fn invalid(error: arrow::error::ArrowError) -> Error {
+fn invalid(error: &arrow::error::ArrowError) -> Error {
     Error::Invalid(error.to_string())
 }

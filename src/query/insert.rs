@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::SortOptions;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::common::Result as EngineResult;
 use datafusion::datasource::sink::DataSink;
@@ -58,6 +58,8 @@ pub struct ArraySink {
     given: Vec<bool>,
     /// Whether the dataset is made by the same transaction: its coordinates are those of the grid, and nothing is stored.
     is_new: bool,
+    /// The columns of rows; that a coordinate must not be NULL is found, and said, where its place is looked for.
+    rows: SchemaRef,
 }
 
 impl ArraySink {
@@ -87,7 +89,12 @@ impl ArraySink {
                 grid.name
             )));
         }
+        let fields = grid.schema.fields().iter();
+        let fields: Vec<_> = fields
+            .map(|field| field.as_ref().clone().with_nullable(true))
+            .collect();
         Ok(Self {
+            rows: Arc::new(Schema::new(fields)),
             grid,
             target,
             options,
@@ -101,6 +108,7 @@ impl ArraySink {
     pub(super) fn of_new(grid: Arc<Grid>, target: InsertTarget, options: InsertOptions) -> Self {
         let given = vec![true; grid.columns.len()];
         Self {
+            rows: Arc::clone(&grid.schema),
             grid,
             target,
             options,
@@ -200,7 +208,7 @@ impl ArraySink {
 #[async_trait]
 impl DataSink for ArraySink {
     fn schema(&self) -> &SchemaRef {
-        &self.grid.schema
+        &self.rows
     }
 
     async fn write_all(

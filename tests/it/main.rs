@@ -16,6 +16,7 @@ mod corpus;
 mod floors;
 mod formats;
 mod grids;
+mod insert;
 mod join;
 mod netcdf3;
 mod parts;

@@ -11,7 +11,7 @@ use super::ArraySink;
 use super::axis::{Coordinates, Found, show};
 use super::fixed::Fixed;
 use super::options::{Existing, Missing};
-use super::window::{self, Gathered, Segment, Unset};
+use super::window::{self, Gathered, Segment};
 use crate::append::Transaction;
 use crate::array::hyperslab::Selection;
 use crate::array::{Dataset, Variable};
@@ -413,13 +413,6 @@ impl<'a> Scatter<'a> {
             self.has_gaps = true;
             return Ok(());
         }
-        if self.sink.options.missing == Missing::Fill {
-            let given = self
-                .gathered
-                .iter()
-                .filter(|(column, _)| *column != usize::MAX);
-            return given.map(|(_, gathered)| gathered.check_fill()).collect();
-        }
         let first = slice.set.iter().position(|set| !set).unwrap_or(0);
         let sink = self.sink;
         let name = sink.growing();
@@ -439,14 +432,10 @@ impl<'a> Scatter<'a> {
         let length = self.growing()?.1.length();
         for (column, gathered) in &mut self.gathered {
             gathered.flush(transaction, length).await?;
-            let unset = if *column != usize::MAX && self.has_gaps {
-                Unset::Refused
-            } else {
-                Unset::Unwritten
-            };
-            gathered
-                .fill_up(transaction, length, self.before, unset)
-                .await?;
+            if *column != usize::MAX && self.has_gaps {
+                gathered.check_fill()?;
+            }
+            gathered.fill_up(transaction, length, self.before).await?;
         }
         for (_, fixed) in &self.fixed {
             fixed.finish(transaction).await?;

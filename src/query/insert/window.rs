@@ -147,18 +147,14 @@ impl Gathered {
         transaction.write(region).await
     }
 
-    /// Writes the missing value from where it was written up to `length`; `unset` is what stands for it where the
-    /// variable has none.
+    /// Writes from where it was written up to `length` the missing value; where the variable has none, that of cells that
+    /// were never written.
     pub(super) async fn fill_up(
         &mut self,
         transaction: &mut Transaction,
         length: u64,
         before: u64,
-        unset: Unset,
     ) -> Result<()> {
-        if self.written < length && unset == Unset::Refused {
-            self.check_fill()?;
-        }
         while self.written < length {
             let start = self.written / self.extent * self.extent;
             self.open(transaction, start, before).await?;
@@ -305,15 +301,6 @@ impl Gathered {
         }
         extents
     }
-}
-
-/// What becomes of cells without a value in a variable without a missing value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unset {
-    /// They are an error.
-    Refused,
-    /// They get the value of cells that were never written.
-    Unwritten,
 }
 
 /// Writes the values of a coordinate behind the `before` that are there.
