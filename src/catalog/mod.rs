@@ -78,7 +78,16 @@ impl Catalog {
     /// # Errors
     /// As [`Catalog::open`]; `Invalid` when the dataset is not of the format asked for.
     pub async fn open_as(&self, location: &str, format: Option<&str>) -> Result<Arc<Opened>> {
-        let store = Store::open(location)?;
+        self.open_store(Store::open(location)?, format).await
+    }
+
+    /// Opens the dataset at the location of a store, as [`Catalog::open_as`].
+    ///
+    /// # Errors
+    /// As [`Catalog::open_as`].
+    pub async fn open_store(&self, store: Store, format: Option<&str>) -> Result<Arc<Opened>> {
+        let location = store.location().to_owned();
+        let location = location.as_str();
         let kind = store.kind().await?;
         // Readers of a commit that was cut short would see a part of it.
         append::recover(&store, append_options(&self.options())?).await?;
@@ -142,6 +151,17 @@ impl Catalog {
                 options.cloned()
             })
             .unwrap_or_default()
+    }
+}
+
+/// The format of a dataset that is to be made, by the extension of its location: Zarr, if that says nothing.
+#[must_use]
+pub fn format_for(location: &str) -> &'static dyn Format {
+    let extension = location.trim_end_matches('/').rsplit_once('.');
+    match extension.map_or("", |(_, extension)| extension) {
+        "nc" | "nc4" | "cdf" | "h5" | "hdf5" | "hdf" => &Hdf5,
+        "b2nd" | "b2d" | "b2frame" => &Blosc2,
+        _ => &Zarr,
     }
 }
 
