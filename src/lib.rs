@@ -37,6 +37,7 @@ pub mod cf;
 pub mod codec;
 pub mod error;
 pub mod format;
+pub mod ingest;
 pub mod query;
 pub mod read;
 pub mod session;

@@ -97,6 +97,11 @@ impl Session {
         &self.context
     }
 
+    /// What opens datasets.
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
     /// Opens the dataset at a path or URL.
     ///
     /// # Errors

@@ -139,7 +139,11 @@ impl NewVariable {
         ChunkGrid::new(self.shape.clone(), self.chunk.clone()).map_err(|error| wrong(&error))
     }
 
-    fn variable(&self) -> Result<Arc<Variable>> {
+    /// The variable that it will be, without any chunk yet.
+    ///
+    /// # Errors
+    /// As [`NewVariable::grid`].
+    pub fn variable(&self) -> Result<Arc<Variable>> {
         Ok(Arc::new(Variable {
             name: self.name().to_owned(),
             path: self.path.clone(),

@@ -92,9 +92,9 @@ impl Catalog {
     /// version.
     pub async fn open_as(&self, location: &str, format: Option<&str>) -> Result<Arc<Opened>> {
         let Some((location, version)) = split_version(location)? else {
-            return self.open_now(location, format).await;
+            return self.open_store(Store::open(location)?, format).await;
         };
-        let opened = self.open_now(location, format).await?;
+        let opened = self.open_store(Store::open(location)?, format).await?;
         let log = Log::read(&opened.store).await?;
         let entry = log.version(version).within(|| location)?;
         let length = |group: &str, dimension: &str| {
@@ -127,8 +127,13 @@ impl Catalog {
         Ok(Target::new(opened.store.clone(), opened.format))
     }
 
-    async fn open_now(&self, location: &str, format: Option<&str>) -> Result<Arc<Opened>> {
-        let store = Store::open(location)?;
+    /// Opens the dataset at the location of a store, as it is now.
+    ///
+    /// # Errors
+    /// As [`Catalog::open_as`].
+    pub async fn open_store(&self, store: Store, format: Option<&str>) -> Result<Arc<Opened>> {
+        let location = store.location().to_owned();
+        let location = location.as_str();
         let kind = store.kind().await?;
         // Readers of a commit that was cut short would see a part of it.
         append::recover(&store, append_options(&self.options())?).await?;
@@ -195,6 +200,17 @@ impl Catalog {
                 options.cloned()
             })
             .unwrap_or_default()
+    }
+}
+
+/// The format of a dataset that is to be made, by the extension of its location: Zarr, if that says nothing.
+#[must_use]
+pub fn format_for(location: &str) -> &'static dyn Format {
+    let extension = location.trim_end_matches('/').rsplit_once('.');
+    match extension.map_or("", |(_, extension)| extension) {
+        "nc" | "nc4" | "cdf" | "h5" | "hdf5" | "hdf" => &Hdf5,
+        "b2nd" | "b2d" | "b2frame" => &Blosc2,
+        _ => &Zarr,
     }
 }
 
