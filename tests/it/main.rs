@@ -15,6 +15,7 @@ mod corpus;
 mod floors;
 mod formats;
 mod grids;
+mod insert_hdf5;
 mod join;
 mod pushdown;
 mod random;

@@ -1,7 +1,5 @@
 //! Version 1 B-trees of chunks, into which chunks are put.
 
-use std::cmp::Ordering;
-
 use super::output::{Fields, Output};
 use crate::error::{Error, Result};
 use crate::format::hdf5::bytes::Reader;
@@ -26,6 +24,17 @@ pub(super) struct Put {
     /// Its first cell along each dimension.
     pub(super) start: Vec<u64>,
     pub(super) span: Span,
+}
+
+impl Put {
+    /// Whether the chunk is before a key, which may be behind the chunk whose place it has.
+    fn is_before(&self, key: &Key) -> bool {
+        match key.start.split_last() {
+            Some((within, cells)) if cells == self.start => *within > 0,
+            Some((_, cells)) => self.start.as_slice() < cells,
+            None => false,
+        }
+    }
 }
 
 /// Puts chunks, sorted by where they start, into the tree with this root, or into a new one; returns the root.
@@ -135,15 +144,13 @@ impl Insert<'_> {
         let at_end = puts.last().is_some_and(|put| {
             let before = node.keys.len().checked_sub(2);
             let first = before.and_then(|at| node.keys.get(at));
-            first.is_some_and(|first| put.start.as_slice() >= cells(&first.start))
+            first.is_some_and(|first| !put.is_before(first))
         });
         for (at, child) in node.children.iter().enumerate() {
             let is_last = at + 1 == node.children.len();
             let behind = node.keys.get(at + 1);
             let mine = match behind {
-                Some(behind) if !is_last => {
-                    rest.partition_point(|put| put.start.as_slice() < cells(&behind.start))
-                }
+                Some(behind) if !is_last => rest.partition_point(|put| put.is_before(behind)),
                 _ => rest.len(),
             };
             let (mine, others) = rest.split_at_checked(mine).unwrap_or((rest, &[]));
@@ -226,7 +233,7 @@ impl Insert<'_> {
         }
         let last = last.ok_or_else(|| damaged("a node is empty"))?;
         if let Some(known) = known
-            && cells(&known.start).cmp(cells(&last.start)) == Ordering::Greater
+            && known.start > last.start
         {
             return Ok(known.clone());
         }
