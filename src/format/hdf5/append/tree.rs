@@ -58,7 +58,7 @@ pub(super) fn insert(
         Some(address) => {
             let node = insert.read(address)?;
             level = node.level;
-            insert.into_node(address, node, puts, None)?
+            insert.put_below(address, &node, puts, None)?
         }
         None => {
             let empty = Node {
@@ -68,7 +68,7 @@ pub(super) fn insert(
                 keys: Vec::new(),
                 children: Vec::new(),
             };
-            insert.into_leaf(None, empty, puts, None)?
+            insert.put_in_leaf(None, &empty, puts, None)?
         }
     };
     while grown.children.len() > 1 {
@@ -84,7 +84,7 @@ pub(super) fn insert(
             keys,
             children,
         };
-        grown = insert.write(None, node, true)?;
+        grown = insert.write(None, &node, true)?;
     }
     Ok(grown.children.first().map(|(_, address)| *address))
 }
@@ -124,15 +124,15 @@ struct Insert<'a> {
 
 impl Insert<'_> {
     /// Puts chunks into a node; `end` is the key behind it, where another node follows.
-    fn into_node(
+    fn put_below(
         &mut self,
         address: u64,
-        node: Node,
+        node: &Node,
         puts: &[Put],
         end: Option<&Key>,
     ) -> Result<Grown> {
         if node.level == 0 {
-            return self.into_leaf(Some(address), node, puts, end);
+            return self.put_in_leaf(Some(address), node, puts, end);
         }
         if node.children.is_empty() {
             return Err(damaged("a node has no children"));
@@ -164,7 +164,7 @@ impl Insert<'_> {
             if below.level.checked_add(1) != Some(node.level) {
                 return Err(damaged("a node is at the wrong level"));
             }
-            let grown = self.into_node(*child, below, mine, if is_last { end } else { behind })?;
+            let grown = self.put_below(*child, &below, mine, if is_last { end } else { behind })?;
             for (key, child) in grown.children {
                 keys.push(key);
                 children.push(child);
@@ -177,15 +177,15 @@ impl Insert<'_> {
         let node = Node {
             keys,
             children,
-            ..node
+            ..*node
         };
-        self.write(Some(address), node, at_end)
+        self.write(Some(address), &node, at_end)
     }
 
-    fn into_leaf(
+    fn put_in_leaf(
         &mut self,
         address: Option<u64>,
-        node: Node,
+        node: &Node,
         puts: &[Put],
         end: Option<&Key>,
     ) -> Result<Grown> {
@@ -221,9 +221,9 @@ impl Insert<'_> {
         let node = Node {
             keys,
             children,
-            ..node
+            ..*node
         };
-        self.write(address, node, at_end)
+        self.write(address, &node, at_end)
     }
 
     /// The key behind a leaf whose last chunk is `last`: that of the next node, or one that is greater than all.
@@ -251,7 +251,7 @@ impl Insert<'_> {
 
     /// Writes a node to its address, what it has no room for to new nodes beside it. `at_end`: it grows at its end, so
     /// that what is before need not have room.
-    fn write(&mut self, address: Option<u64>, node: Node, at_end: bool) -> Result<Grown> {
+    fn write(&mut self, address: Option<u64>, node: &Node, at_end: bool) -> Result<Grown> {
         let room = self.shape.children.max(2);
         let all = node.children.len();
         let part = if at_end {
