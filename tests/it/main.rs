@@ -17,6 +17,7 @@ mod floors;
 mod formats;
 mod grids;
 mod insert;
+mod insert_hdf5;
 mod join;
 mod netcdf3;
 mod parts;

@@ -5,6 +5,7 @@
 //! publication   chunk indexes, extents of datasets and the length of the file are patched in the copy
 //! ```
 
+mod array;
 mod extensible;
 mod output;
 mod patch;
@@ -18,14 +19,10 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream};
 
 use crate::array::{Dataset, Variable};
-use crate::codec::encode::{EncodePipeline, EncodeScratch, Encoder};
+use crate::codec::encode::EncodeScratch;
 use crate::error::{Error, Result, Within};
-use crate::format::hdf5::dataset::{IndexKind, Place, Stored};
-use crate::format::hdf5::filters;
-use crate::format::hdf5::header::{Header, kind};
 use crate::format::hdf5::index::Span;
 use crate::format::hdf5::netcdf4::Named;
-use crate::format::hdf5::numbering::{Counting, Numbering};
 use crate::format::hdf5::storage::File;
 use crate::format::hdf5::{Contents, netcdf4, tree as groups};
 use crate::format::{Appender, Publication, Region};
@@ -33,8 +30,8 @@ use crate::store::Store;
 use crate::store::replace::{Identity, Replacement};
 use crate::store::write::Durability;
 
+use self::array::{Array, Writer};
 use self::output::Output;
-use self::patch::Patch;
 use self::superblock::Superblock;
 
 /// A file that is being changed.
@@ -54,45 +51,6 @@ pub(super) struct Hdf5Appender {
     paths: HashMap<String, u64>,
     /// The new version, once there is something to write.
     output: Option<Output>,
-}
-
-/// A dataset of the file.
-#[derive(Debug)]
-struct Array {
-    path: String,
-    /// For each axis, its place in the list of dimensions.
-    of: Vec<usize>,
-    /// Extent as stored, which may be smaller than that of a netCDF dimension.
-    stored: Vec<u64>,
-    /// How far each axis can grow.
-    most: Vec<Option<u64>>,
-    /// Extent after the change.
-    extent: Vec<u64>,
-    /// What cells hold that a dimension has and the dataset has not, where that is not what HDF5 fills with.
-    has_other_end: bool,
-    /// `None` for the scale of a dimension that is no variable, or what cannot be read.
-    variable: Option<Arc<Variable>>,
-    /// Whether it is the scale of a dimension and no variable, so that nobody looks at its cells.
-    is_bare: bool,
-    writer: Result<Arc<Writer>, String>,
-    /// The chunks that were written.
-    written: BTreeMap<Vec<u64>, Span>,
-}
-
-/// How cells become chunks.
-#[derive(Debug)]
-struct Writer {
-    /// Extents of a chunk, with the dimensions within an element.
-    chunk: Vec<u64>,
-    /// Dimensions of the dataset.
-    rank: usize,
-    /// Bytes of an element.
-    size: usize,
-    fill: Vec<u8>,
-    pipeline: EncodePipeline,
-    is_filtered: bool,
-    index: IndexKind,
-    address: Option<u64>,
 }
 
 /// Begins to change the file of `length` bytes at the location of `store`.
@@ -200,8 +158,10 @@ impl Appender for Hdf5Appender {
             self.check_growth(array, axis, start.saturating_add(*count))?;
         }
         let address = self.paths.get(&region.variable).copied();
+        let pieces = region.pieces(&writer.chunk);
+        let mut before = array.places(&pieces).await?;
         let region = Arc::new(region);
-        let encoded = stream::iter(region.pieces(&writer.chunk))
+        let encoded = stream::iter(pieces)
             .map(|coord| {
                 let (writer, region) = (Arc::clone(&writer), Arc::clone(&region));
                 async move {
@@ -221,6 +181,7 @@ impl Appender for Hdf5Appender {
         futures::pin_mut!(encoded);
         while let Some(chunk) = encoded.next().await {
             let (mut coord, bytes): (Vec<u64>, Vec<u8>) = chunk.within(|| &region.variable)?;
+            let before = before.remove(&coord);
             coord.truncate(writer.rank);
             let length = u32::try_from(bytes.len()).map_err(|_| {
                 Error::Unsupported(format!(
@@ -228,14 +189,24 @@ impl Appender for Hdf5Appender {
                     region.variable
                 ))
             })?;
+            self.output()?;
+            let array = address.and_then(|address| self.arrays.get_mut(&address));
+            let (Some(array), Some(output)) = (array, self.output.as_mut()) else {
+                continue;
+            };
+            let before = match array.written.get(&coord) {
+                Some(span) => Some((self.file.absolute(span.address)?, span.length.into())),
+                None => before,
+            };
+            if let Some((place, length)) = before {
+                output.release(place, length);
+            }
             let span = Span {
-                address: self.output()?.put(&bytes)?,
+                address: output.put(&bytes)?,
                 length,
                 mask: 0,
             };
-            if let Some(array) = address.and_then(|address| self.arrays.get_mut(&address)) {
-                array.written.insert(coord, span);
-            }
+            array.written.insert(coord, span);
         }
         Ok(())
     }
@@ -296,7 +267,7 @@ impl Appender for Hdf5Appender {
         }
         self.superblock.finish(&output)?;
         Ok(Publication {
-            replacement: Some(output.into_replacement()),
+            replacement: Some(output.finish()?),
             ..Publication::default()
         })
     }
@@ -365,207 +336,9 @@ impl Hdf5Appender {
     }
 }
 
-impl Array {
-    fn writer(&self) -> Result<Arc<Writer>> {
-        match &self.writer {
-            Ok(writer) => Ok(Arc::clone(writer)),
-            Err(reason) => {
-                let names = self.variable.as_ref().map(|v| v.dimensions.join(", "));
-                let fixed = self.most.iter().all(Option::is_some);
-                let fixed = match names {
-                    Some(names) if fixed => {
-                        format!("; none of its dimensions ({names}) is unlimited")
-                    }
-                    _ => String::new(),
-                };
-                Err(Error::Unsupported(format!(
-                    "{}: {reason}{fixed}",
-                    self.path
-                )))
-            }
-        }
-    }
-
-    fn is_changed(&self) -> bool {
-        self.extent != self.stored || !self.written.is_empty()
-    }
-
-    /// Patches the header and the chunk index.
-    fn publish(
-        &self,
-        file: &File,
-        address: u64,
-        superblock: &Superblock,
-        output: &mut Output,
-    ) -> Result<()> {
-        let patch = Patch::read(file, address)?;
-        if !self.written.is_empty() {
-            let writer = self.writer()?;
-            let layout = patch.layout(file)?;
-            let index = match writer.index {
-                IndexKind::Tree1 => {
-                    let shape = tree::Shape {
-                        children: superblock.children,
-                        extents: layout.extents.clone(),
-                    };
-                    let puts = self.tree_puts(&writer)?;
-                    tree::insert(output, writer.address, &shape, &puts)?
-                }
-                IndexKind::Extensible => {
-                    let mut parameters = layout.array.ok_or_else(|| {
-                        Error::Corrupt("its header is damaged: it has no data layout".into())
-                    })?;
-                    parameters.length_width = writer.is_filtered.then(|| length_width(&layout));
-                    let puts = self.array_puts(&writer)?;
-                    extensible::insert(output, writer.address, parameters, &puts)?
-                }
-                IndexKind::Single(_)
-                | IndexKind::Implicit
-                | IndexKind::Fixed
-                | IndexKind::Tree2 => return Err(no_index(writer.index)),
-            };
-            if let Some(index) = index.filter(|_| index != writer.address) {
-                patch.set_index(output, &layout, index)?;
-            }
-        }
-        if self.extent != self.stored {
-            patch.set_lengths(output, &self.extent)?;
-        }
-        patch.finish(output)
-    }
-
-    /// The written chunks by where they start.
-    fn tree_puts(&self, writer: &Writer) -> Result<Vec<tree::Put>> {
-        let start = |coord: &[u64]| {
-            let starts = coord.iter().zip(&writer.chunk);
-            starts.map(|(at, extent)| at.checked_mul(*extent)).collect()
-        };
-        let put = |(coord, span): (&Vec<u64>, &Span)| {
-            let start: Option<Vec<u64>> = start(coord);
-            Ok(tree::Put {
-                start: start.ok_or_else(|| {
-                    Error::Invalid("it would become longer than can be counted".into())
-                })?,
-                span: *span,
-            })
-        };
-        self.written.iter().map(put).collect()
-    }
-
-    /// The written chunks by their numbers.
-    fn array_puts(&self, writer: &Writer) -> Result<Vec<(u64, Span)>> {
-        let numbering = Numbering {
-            chunk: writer.chunk.get(..writer.rank).unwrap_or_default().to_vec(),
-            counts: Vec::new(),
-            extent: self.extent.clone(),
-            most: self.most.clone(),
-            bytes: 0,
-        };
-        let unlimited = self.most.iter().position(Option::is_none);
-        let counting = Counting::new(&numbering, unlimited)?;
-        let mut puts = Vec::with_capacity(self.written.len());
-        for (coord, span) in &self.written {
-            let number = counting.element(coord)?;
-            let number = number
-                .ok_or_else(|| Error::Invalid("it would become longer than it can".into()))?;
-            puts.push((number, *span));
-        }
-        puts.sort_unstable_by_key(|(number, _)| *number);
-        Ok(puts)
-    }
-}
-
-impl Writer {
-    fn new(file: &File, address: u64, stored: &Stored, rank: usize) -> Result<Self> {
-        let (chunk, index, tree) = match &stored.place {
-            Place::Chunked {
-                plain_edges: true, ..
-            } => {
-                return Err(Error::Unsupported(
-                    "it cannot be written, because its last chunks are not filtered".into(),
-                ));
-            }
-            Place::Chunked {
-                chunk,
-                index,
-                address,
-                ..
-            } => (chunk, *index, *address),
-            Place::Compact(_) => {
-                return Err(Error::Unsupported(
-                    "it cannot be written, because it is stored in its header (compact) and not in chunks".into(),
-                ));
-            }
-            Place::Contiguous(_) => {
-                return Err(Error::Unsupported(
-                    "it cannot be written, because it is stored in one piece (contiguous) and not in chunks".into(),
-                ));
-            }
-        };
-        if !matches!(index, IndexKind::Tree1 | IndexKind::Extensible) {
-            return Err(no_index(index));
-        }
-        let size = stored
-            .element
-            .size()
-            .ok_or_else(|| Error::Unsupported("text of any length cannot be written".to_owned()))?;
-        let header = Header::read(file, address)?;
-        let mut steps = Vec::new();
-        // The byte order is the first step, where it is one.
-        if let Some(crate::codec::Codec::ByteSwap(size)) = stored.pipeline.0.first() {
-            steps.push(Encoder::ByteSwap(*size));
-        }
-        let mut is_filtered = false;
-        if let Some(filters) = header.body(file, kind::FILTERS)? {
-            let inner = stored.inner.iter();
-            let width = inner.fold(u64::from(stored.width), |size, n| size.saturating_mul(*n));
-            let filters = filters::encoders(&filters, u32::try_from(width).unwrap_or(1))?;
-            is_filtered = !filters.is_empty();
-            steps.extend(filters);
-        }
-        Ok(Self {
-            chunk: [chunk.as_slice(), &stored.inner].concat(),
-            rank,
-            size,
-            fill: stored.fill.clone(),
-            pipeline: EncodePipeline(steps),
-            is_filtered,
-            index,
-            address: tree,
-        })
-    }
-}
-
 /// The axes of an array that are the dimension at a place.
 fn axes(of: &[usize], dimension: usize) -> impl Iterator<Item = usize> {
     let all = of.iter().enumerate();
     all.filter(move |(_, at)| **at == dimension)
         .map(|(axis, _)| axis)
-}
-
-/// Width of the sizes of filtered chunks in a new index.
-fn length_width(layout: &patch::Layout) -> usize {
-    if layout.version > 4 {
-        return 8;
-    }
-    let bytes = layout
-        .extents
-        .iter()
-        .fold(1u64, |bytes, n| bytes.saturating_mul(*n));
-    let bits = bytes.checked_ilog2().unwrap_or(0);
-    usize::try_from(1 + (bits + 8) / 8).unwrap_or(8).min(8)
-}
-
-fn no_index(index: IndexKind) -> Error {
-    let name = match index {
-        IndexKind::Tree1 => "version 1 B-tree",
-        IndexKind::Single(_) => "single chunk",
-        IndexKind::Implicit => "implicit index",
-        IndexKind::Fixed => "fixed array",
-        IndexKind::Extensible => "extensible array",
-        IndexKind::Tree2 => "version 2 B-tree",
-    };
-    Error::Unsupported(format!(
-        "it cannot be written, because its chunks are found by an index that cannot be changed ({name})"
-    ))
 }

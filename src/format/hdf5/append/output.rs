@@ -1,5 +1,7 @@
 //! The new version of an HDF5 file, by addresses.
 
+use std::collections::BTreeMap;
+
 use hdf5_reader::checksum::jenkins_lookup3;
 
 use crate::error::{Error, Result};
@@ -8,6 +10,8 @@ use crate::store::replace::Replacement;
 
 /// Everything that is added begins at a multiple of this.
 const ALIGNMENT: u64 = 8;
+/// Free places that are looked at for one that is large enough.
+const LOOKED_AT: usize = 64;
 
 /// A copy of a file that is being changed.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub(super) struct Output {
     pub(super) length_size: usize,
     /// Bytes of the whole file.
     end: u64,
+    /// Ends of places that nothing in the new version refers to, by where they start.
+    free: BTreeMap<u64, u64>,
 }
 
 impl Output {
@@ -30,6 +36,7 @@ impl Output {
             offset_size: file.offset_size,
             length_size: file.length_size,
             end: file.length(),
+            free: BTreeMap::new(),
         })
     }
 
@@ -38,8 +45,13 @@ impl Output {
         self.end
     }
 
-    pub(super) fn into_replacement(self) -> Replacement {
-        self.replacement
+    /// The copy, when all has been written to it.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails.
+    pub(super) fn finish(self) -> Result<Replacement> {
+        self.replacement.set_length(self.end)?;
+        Ok(self.replacement)
     }
 
     /// `length` bytes at an address.
@@ -62,21 +74,82 @@ impl Output {
             .write(self.place(address, bytes.len())?, bytes)
     }
 
-    /// Adds bytes to the file; returns their address.
+    /// Gives a place in the file back, to which nothing will refer any more: nobody reads this version yet.
+    pub(super) fn release(&mut self, place: u64, length: u64) {
+        let Some(mut end) = place.checked_add(length).filter(|end| *end <= self.end) else {
+            return;
+        };
+        let mut start = place;
+        if let Some((before, to)) = self.free.range(..=place).next_back() {
+            match to.cmp(&place) {
+                // It was given back before, as only in a damaged file.
+                std::cmp::Ordering::Greater => return,
+                std::cmp::Ordering::Equal => start = *before,
+                std::cmp::Ordering::Less => {}
+            }
+        }
+        if let Some((after, to)) = self.free.range(place..).next() {
+            match after.cmp(&end) {
+                std::cmp::Ordering::Less => return,
+                std::cmp::Ordering::Equal => end = *to,
+                std::cmp::Ordering::Greater => {}
+            }
+            let after = *after;
+            if end > after {
+                self.free.remove(&after);
+            }
+        }
+        self.free.remove(&start);
+        if end == self.end {
+            self.end = start;
+        } else {
+            self.free.insert(start, end);
+        }
+    }
+
+    /// Adds bytes to the file, where a place was given back or else at its end; returns their address.
     ///
     /// # Errors
     /// `Unsupported` when the file becomes larger than its addresses can say, `Io` when the storage fails.
     pub(super) fn put(&mut self, bytes: &[u8]) -> Result<u64> {
-        let place = self.end.next_multiple_of(ALIGNMENT);
-        let end = place.checked_add(bytes.len() as u64);
-        let end = end.ok_or_else(too_large)?;
-        let address = place.checked_sub(self.base).ok_or_else(too_large)?;
-        if self.offset_size < 8 && end >> (8 * self.offset_size) != 0 {
-            return Err(too_large());
-        }
+        let length = bytes.len() as u64;
+        let place = match self.take(length) {
+            Some(place) => place,
+            None => {
+                let place = self.end.next_multiple_of(ALIGNMENT);
+                let end = place.checked_add(length).ok_or_else(too_large)?;
+                if self.offset_size < 8 && end >> (8 * self.offset_size) != 0 {
+                    return Err(too_large());
+                }
+                self.end = end;
+                place
+            }
+        };
         self.replacement.write(place, bytes)?;
-        self.end = end;
-        Ok(address)
+        place.checked_sub(self.base).ok_or_else(too_large)
+    }
+
+    /// A free place of this length; only the last ones are looked at, where what was just given back mostly is.
+    fn take(&mut self, length: u64) -> Option<u64> {
+        let fitting = self
+            .free
+            .iter()
+            .rev()
+            .take(LOOKED_AT)
+            .find_map(|(start, end)| {
+                let place = start.next_multiple_of(ALIGNMENT);
+                let used = place.checked_add(length)?;
+                (used <= *end).then_some((*start, place, used, *end))
+            });
+        let (start, place, used, end) = fitting?;
+        self.free.remove(&start);
+        if start < place {
+            self.free.insert(start, place);
+        }
+        if used < end {
+            self.free.insert(used, end);
+        }
+        Some(place)
     }
 
     fn place(&self, address: u64, length: usize) -> Result<u64> {

@@ -1,7 +1,5 @@
 //! Version 1 B-trees of chunks, into which chunks are put.
 
-use std::cmp::Ordering;
-
 use super::output::{Fields, Output};
 use crate::error::{Error, Result};
 use crate::format::hdf5::bytes::Reader;
@@ -28,6 +26,17 @@ pub(super) struct Put {
     pub(super) span: Span,
 }
 
+impl Put {
+    /// Whether the chunk is before a key, which may be behind the chunk whose place it has.
+    fn is_before(&self, key: &Key) -> bool {
+        match key.start.split_last() {
+            Some((within, cells)) if cells == self.start => *within > 0,
+            Some((_, cells)) => self.start.as_slice() < cells,
+            None => false,
+        }
+    }
+}
+
 /// Puts chunks, sorted by where they start, into the tree with this root, or into a new one; returns the root.
 ///
 /// Nodes stay where they are as long as they have room: nobody reads the file meanwhile.
@@ -49,7 +58,7 @@ pub(super) fn insert(
         Some(address) => {
             let node = insert.read(address)?;
             level = node.level;
-            insert.into_node(address, node, puts, None)?
+            insert.put_below(address, &node, puts, None)?
         }
         None => {
             let empty = Node {
@@ -59,7 +68,7 @@ pub(super) fn insert(
                 keys: Vec::new(),
                 children: Vec::new(),
             };
-            insert.into_leaf(None, empty, puts, None)?
+            insert.put_in_leaf(None, &empty, puts, None)?
         }
     };
     while grown.children.len() > 1 {
@@ -75,7 +84,7 @@ pub(super) fn insert(
             keys,
             children,
         };
-        grown = insert.write(None, node, true)?;
+        grown = insert.write(None, &node, true)?;
     }
     Ok(grown.children.first().map(|(_, address)| *address))
 }
@@ -115,15 +124,15 @@ struct Insert<'a> {
 
 impl Insert<'_> {
     /// Puts chunks into a node; `end` is the key behind it, where another node follows.
-    fn into_node(
+    fn put_below(
         &mut self,
         address: u64,
-        node: Node,
+        node: &Node,
         puts: &[Put],
         end: Option<&Key>,
     ) -> Result<Grown> {
         if node.level == 0 {
-            return self.into_leaf(Some(address), node, puts, end);
+            return self.put_in_leaf(Some(address), node, puts, end);
         }
         if node.children.is_empty() {
             return Err(damaged("a node has no children"));
@@ -135,15 +144,13 @@ impl Insert<'_> {
         let at_end = puts.last().is_some_and(|put| {
             let before = node.keys.len().checked_sub(2);
             let first = before.and_then(|at| node.keys.get(at));
-            first.is_some_and(|first| put.start.as_slice() >= cells(&first.start))
+            first.is_some_and(|first| !put.is_before(first))
         });
         for (at, child) in node.children.iter().enumerate() {
             let is_last = at + 1 == node.children.len();
             let behind = node.keys.get(at + 1);
             let mine = match behind {
-                Some(behind) if !is_last => {
-                    rest.partition_point(|put| put.start.as_slice() < cells(&behind.start))
-                }
+                Some(behind) if !is_last => rest.partition_point(|put| put.is_before(behind)),
                 _ => rest.len(),
             };
             let (mine, others) = rest.split_at_checked(mine).unwrap_or((rest, &[]));
@@ -157,7 +164,7 @@ impl Insert<'_> {
             if below.level.checked_add(1) != Some(node.level) {
                 return Err(damaged("a node is at the wrong level"));
             }
-            let grown = self.into_node(*child, below, mine, if is_last { end } else { behind })?;
+            let grown = self.put_below(*child, &below, mine, if is_last { end } else { behind })?;
             for (key, child) in grown.children {
                 keys.push(key);
                 children.push(child);
@@ -170,15 +177,15 @@ impl Insert<'_> {
         let node = Node {
             keys,
             children,
-            ..node
+            ..*node
         };
-        self.write(Some(address), node, at_end)
+        self.write(Some(address), &node, at_end)
     }
 
-    fn into_leaf(
+    fn put_in_leaf(
         &mut self,
         address: Option<u64>,
-        node: Node,
+        node: &Node,
         puts: &[Put],
         end: Option<&Key>,
     ) -> Result<Grown> {
@@ -214,9 +221,9 @@ impl Insert<'_> {
         let node = Node {
             keys,
             children,
-            ..node
+            ..*node
         };
-        self.write(address, node, at_end)
+        self.write(address, &node, at_end)
     }
 
     /// The key behind a leaf whose last chunk is `last`: that of the next node, or one that is greater than all.
@@ -226,7 +233,7 @@ impl Insert<'_> {
         }
         let last = last.ok_or_else(|| damaged("a node is empty"))?;
         if let Some(known) = known
-            && cells(&known.start).cmp(cells(&last.start)) == Ordering::Greater
+            && known.start > last.start
         {
             return Ok(known.clone());
         }
@@ -244,7 +251,7 @@ impl Insert<'_> {
 
     /// Writes a node to its address, what it has no room for to new nodes beside it. `at_end`: it grows at its end, so
     /// that what is before need not have room.
-    fn write(&mut self, address: Option<u64>, node: Node, at_end: bool) -> Result<Grown> {
+    fn write(&mut self, address: Option<u64>, node: &Node, at_end: bool) -> Result<Grown> {
         let room = self.shape.children.max(2);
         let all = node.children.len();
         let part = if at_end {
