@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::compute::SortOptions;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Fields, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::common::Result as EngineResult;
 use datafusion::datasource::sink::DataSink;
@@ -47,6 +47,8 @@ pub struct InsertTarget {
 #[derive(Debug)]
 pub struct ArraySink {
     grid: Arc<Grid>,
+    /// The columns of the grid, each of which may be left out by a statement.
+    schema: SchemaRef,
     target: InsertTarget,
     options: InsertOptions,
     /// The dimension that grows.
@@ -82,7 +84,12 @@ impl ArraySink {
                 grid.name
             )));
         }
+        let fields = grid.schema.fields().iter();
+        let fields: Fields = fields
+            .map(|field| field.as_ref().clone().with_nullable(true))
+            .collect();
         Ok(Self {
+            schema: Arc::new(Schema::new(fields)),
             grid,
             target,
             options,
@@ -169,7 +176,7 @@ impl ArraySink {
 #[async_trait]
 impl DataSink for ArraySink {
     fn schema(&self) -> &SchemaRef {
-        &self.grid.schema
+        &self.schema
     }
 
     async fn write_all(
