@@ -15,6 +15,7 @@ mod corpus;
 mod floors;
 mod formats;
 mod grids;
+mod insert_netcdf3;
 mod join;
 mod netcdf3;
 mod parts;
