@@ -4,6 +4,7 @@
 //! begin    lock, finish what a crash has left, read the metadata     create  the same where there is no dataset yet
 //! write    cells beyond the shapes that readers know, or put aside
 //! commit   rename                           one file: what was written is a new version of it, beside it until then
+//!          patch                            one file that grows where it is: a few bytes tell of what was written behind it
 //!          journal, publish, log            local: a rename makes the journal valid, everything after it can be done again
 //!          publish if unchanged, log        remote: the metadata is put only if it is the version that was read
 //! ```
@@ -16,11 +17,13 @@ pub mod window;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::array::dtype::ElementType;
 use crate::array::{Attributes, Dataset, Variable};
+use crate::cf::join_chars;
 use crate::error::{Error, Result, Within};
 use crate::format::{Appender, Format, Publication};
 use crate::store::lock::{Lock, LockOptions};
-use crate::store::replace::{Replaced, Replacement};
+use crate::store::replace::Replaced;
 use crate::store::write::{Durability, PRIVATE, Put};
 use crate::store::{Kind, Store};
 
@@ -161,17 +164,24 @@ impl Transaction {
             .within(|| self.store.location())
     }
 
-    /// The variables that grow with a dimension of a group.
+    /// The variables that grow with a dimension of a group, characters joined to words.
     #[must_use]
     pub fn along(&self, group: &str, dimension: &str) -> Vec<Arc<Variable>> {
-        self.appender.along(group, dimension)
+        let variables = self.appender.along(group, dimension).into_iter();
+        variables
+            .map(|variable| join_chars(&variable).map_or(variable, Arc::new))
+            .collect()
     }
 
-    /// Writes cells; a region covers every piece that it touches, as far as the variable reaches after the change.
+    /// Writes cells, of characters also words; a region covers every piece that it touches, as far as the variable reaches after the change.
     ///
     /// # Errors
     /// As [`Appender::write`].
-    pub async fn write(&mut self, region: Region) -> Result<()> {
+    pub async fn write(&mut self, mut region: Region) -> Result<()> {
+        if let Some(length) = self.word(&region) {
+            region.start.push(0);
+            region.shape.push(length);
+        }
         self.rewrites |= region.old == OldCells::Changed;
         self.appender
             .write(region)
@@ -257,11 +267,27 @@ impl Transaction {
         release(self.lock).await
     }
 
+    /// The length of the words of a region, if it is one of words that are stored as characters.
+    fn word(&self, region: &Region) -> Option<u64> {
+        let groups = self.appender.dataset().root.walk().into_iter();
+        let variable = groups
+            .flat_map(|group| &group.variables)
+            .find(|variable| variable.path == region.variable)?;
+        let (length, outer) = variable.shape().split_last()?;
+        let is_char = variable.layout.element == ElementType::Char;
+        (is_char && outer.len() == region.shape.len()).then_some(*length)
+    }
+
     async fn publish(&mut self, operation: &str) -> Result<Outcome, Failure> {
         let publication = self.appender.publication().await.map_err(Failure::Undone)?;
         if self.is_file {
-            let replaced = publication.replacement.map(Replacement::publish);
-            return Ok(match replaced.transpose().map_err(Failure::Undone)? {
+            let replaced = match (publication.replacement, publication.patch) {
+                (Some(replacement), _) => Some(replacement.publish().map_err(Failure::Undone)?),
+                // Some of the bytes may have been written.
+                (None, Some(patch)) => Some(patch.publish().map_err(Failure::Decided)?),
+                (None, None) => None,
+            };
+            return Ok(match replaced {
                 Some(Replaced::Conflict) => Outcome::Conflict,
                 Some(Replaced::Done) | None => Outcome::Committed { version: None },
             });

@@ -16,6 +16,7 @@ use crate::array::{Attributes, Dataset, Variable};
 use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::store::lock::Lock;
+use crate::store::patch::Patch;
 use crate::store::replace::Replacement;
 use crate::store::write::{Durability, Object};
 
@@ -160,6 +161,8 @@ pub trait Appender: Debug + Send + Sync {
 pub struct Publication {
     /// The new version of the file; then there is nothing else.
     pub replacement: Option<Replacement>,
+    /// What makes seen the bytes that were put into the file itself; then there is nothing else.
+    pub patch: Option<Patch>,
     /// Objects that were put aside, and their places.
     pub moves: Vec<(String, String)>,
     /// Metadata. With the first of them, readers of the whole dataset see all of the change.

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use crate::error::{Error, Result};
 
 pub mod lock;
+pub mod patch;
 pub mod replace;
 pub mod write;
 

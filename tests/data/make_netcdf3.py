@@ -3,7 +3,8 @@
     python -m venv ref && ref/bin/pip install -r requirements.txt && ref/bin/python make_netcdf3.py
 
 `NAME_4.nc` has the first four records of `NAME_7.nc`, both written by netCDF4-python: what appends the other three to
-the first has to make the second of it, byte for byte. The expected rows are computed with NumPy from the arrays in memory.
+the first has to make the second of it, byte for byte. What is given values in `NAME_some.nc`, and what other values are
+replaced in `NAME_other.nc`, makes these files of the others in the same way. The expected rows are computed with NumPy from the arrays in memory.
 """
 
 from pathlib import Path
@@ -85,6 +86,25 @@ def write(path, variables, variant, records):
                 root[name][:] = values
 
 
+def some(path, variables, variant):
+    """Four records, and of a fifth only some variables: the library fills the others."""
+    write(path, variables, variant, 4)
+    with netCDF4.Dataset(path, "a") as root:
+        root.set_auto_maskandscale(False)
+        for name in ("time", "short", "packed", "float", "double"):
+            root[name][4] = variables[name][1][4]
+
+
+def other(path, variables, variant):
+    """All records, of which some have other values."""
+    write(path, variables, variant, RECORDS)
+    with netCDF4.Dataset(path, "a") as root:
+        root.set_auto_maskandscale(False)
+        for name in variables:
+            if name not in ("lat", "area", "time", "word"):
+                root[name][2:4] = variables[name][1][3:5]
+
+
 def stream(source, target):
     """The same file with the number of records left open."""
     content = bytearray(Path(source).read_bytes())
@@ -127,6 +147,9 @@ if __name__ == "__main__":
             path = f"{name}_{records}.nc"
             write(str(HERE / path), variables, variant, records)
             sets.append(([path], answers(variables, records)))
+    for variant in ("cdf1", "cdf5"):
+        some(str(HERE / f"odd_{variant}_some.nc"), odd(variant), variant)
+        other(str(HERE / f"odd_{variant}_other.nc"), odd(variant), variant)
     for name, variables in (("odd_cdf1", odd("cdf1")), ("single_cdf5", single())):
         stream(HERE / f"{name}_7.nc", HERE / f"{name}_streaming.nc")
         sets.append(([f"{name}_streaming.nc"], answers(variables, RECORDS)))

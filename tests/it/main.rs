@@ -18,6 +18,7 @@ mod formats;
 mod grids;
 mod insert;
 mod insert_hdf5;
+mod insert_netcdf3;
 mod join;
 mod netcdf3;
 mod parts;

@@ -1,5 +1,6 @@
 //! netCDF-3 files: classic (CDF-1), with 64-bit offsets (CDF-2), with 64-bit data (CDF-5).
 
+mod append;
 mod arrangement;
 mod bytes;
 mod header;
@@ -15,8 +16,10 @@ use crate::array::dtype::ElementType;
 use crate::array::{AttributeValue, Dataset, Dimension, Group, Layout, Unreadable, Variable};
 use crate::codec::{Codec, CodecPipeline};
 use crate::error::{Error, Result, Within};
-use crate::format::Format;
+use crate::format::{Appender, Format};
 use crate::store::Store;
+use crate::store::lock::Lock;
+use crate::store::write::Durability;
 
 use arrangement::{Arrangement, Slot};
 use bytes::Variant;
@@ -41,8 +44,17 @@ impl Format for Netcdf3 {
     }
 
     async fn open(&self, store: &Store) -> Result<Dataset> {
-        let file = File::open(store).await.within(|| store.location())?;
+        let (file, _) = File::open(store).await.within(|| store.location())?;
         Ok(file.dataset(store))
+    }
+
+    async fn begin(
+        &self,
+        store: &Store,
+        _: &Arc<Lock>,
+        durability: Durability,
+    ) -> Result<Box<dyn Appender>> {
+        Ok(Box::new(append::begin(store, durability).await?))
     }
 }
 
@@ -56,16 +68,18 @@ struct File {
 }
 
 impl File {
-    async fn open(store: &Store) -> Result<Self> {
-        let header = read_header(store).await?;
+    /// Reads the header of the file at the location of `store`, and returns its bytes too.
+    async fn open(store: &Store) -> Result<(Self, ::bytes::Bytes)> {
+        let (header, head) = read_header(store).await?;
         // Records that the header counts were there before it did, so that the size is asked for afterwards.
         let length = store.size("").await?;
         let arrangement = Arrangement::new(&header, length)?;
-        Ok(Self {
+        let file = Self {
             header,
             arrangement,
             length,
-        })
+        };
+        Ok((file, head))
     }
 
     fn dataset(&self, store: &Store) -> Dataset {
@@ -189,14 +203,17 @@ fn fill(declared: &Declared) -> Vec<u8> {
     fill
 }
 
-async fn read_header(store: &Store) -> Result<Header> {
+async fn read_header(store: &Store) -> Result<(Header, ::bytes::Bytes)> {
     let length = store.size("").await?;
     let mut wanted = HEAD.0;
     loop {
         let size = usize::try_from(wanted.min(length)).unwrap_or(0);
         let bytes = store.range("", 0, size).await?;
         match Header::parse(&bytes) {
-            Ok(header) => return Ok(header),
+            Ok(header) => {
+                let end = usize::try_from(header.length).unwrap_or(size).min(size);
+                return Ok((header, bytes.slice(..end)));
+            }
             Err(Failure::Damaged(error)) => return Err(error),
             Err(Failure::Short(error)) if wanted >= length => {
                 return Err(error.within("the file is truncated or damaged"));

@@ -491,6 +491,7 @@ impl ZarrAppender {
             moves: Vec::new(),
             documents,
             replacement: None,
+            patch: None,
         })
     }
 
