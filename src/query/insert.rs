@@ -50,8 +50,6 @@ pub struct InsertTarget {
 #[derive(Debug)]
 pub struct ArraySink {
     grid: Arc<Grid>,
-    /// The columns of the grid, each of which may be left out by a statement.
-    schema: SchemaRef,
     target: InsertTarget,
     options: InsertOptions,
     /// The dimension that grows.
