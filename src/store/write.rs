@@ -121,6 +121,42 @@ impl Store {
         Ok(put.into_iter().next().unwrap_or(Put::Conflict))
     }
 
+    /// Writes a new object of a local store as it comes.
+    ///
+    /// # Errors
+    /// What `write` fails with; `Io` when the storage fails; `Unsupported` for a store that is not local.
+    pub fn put_stream(
+        &self,
+        key: &str,
+        durability: Durability,
+        write: impl FnOnce(&File) -> Result<()>,
+    ) -> Result<()> {
+        let Backend::Local { root, .. } = &self.backend else {
+            return Err(self.not_local());
+        };
+        let failed = |e| self.unwritten(key, e);
+        let mut local = Local::new(root, durability);
+        let path = local_path(root, key);
+        local.parent(&path).map_err(failed)?;
+        let file = File::create_new(&path).map_err(failed)?;
+        write(&file)?;
+        if durability == Durability::Full {
+            file.sync_all().map_err(failed)?;
+        }
+        local.finish().map_err(failed)
+    }
+
+    /// An object of a local store, to be read in any order.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such object; `Io` when the storage fails; `Unsupported` for a store that is not local.
+    pub fn open_local(&self, key: &str) -> Result<File> {
+        let Backend::Local { root, .. } = &self.backend else {
+            return Err(self.not_local());
+        };
+        File::open(local_path(root, key)).map_err(|e| self.failed(key, e))
+    }
+
     /// Moves objects of a local store, one after the other, and makes that durable.
     ///
     /// An object that is not there any more counts as moved, so that this can be done again after it was cut short.
