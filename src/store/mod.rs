@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use crate::error::{Error, Result};
 
 pub mod lock;
+pub mod patch;
 pub mod replace;
 pub mod write;
 
@@ -72,13 +73,23 @@ impl Store {
     /// `Unsupported` for a URL of another scheme, `Invalid` for a malformed one. Whether there is anything at the
     /// location is not looked at.
     pub fn open(location: &str) -> Result<Self> {
+        Self::open_with(location, &[])
+    }
+
+    /// The same, with options of an object store, which count more than those of the environment.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_with(location: &str, options: &[(String, String)]) -> Result<Self> {
         let path = match location.split_once("://") {
             None => PathBuf::from(location),
             Some(("file", _)) => url::Url::parse(location)
                 .ok()
                 .and_then(|url| url.to_file_path().ok())
                 .ok_or_else(|| Error::Invalid(format!("{location} is not a valid file URL")))?,
-            Some(("s3" | "s3a" | "http" | "https", _)) => return Self::open_remote(location),
+            Some(("s3" | "s3a" | "http" | "https", _)) => {
+                return Self::open_remote(location, options);
+            }
             Some((scheme, _)) => {
                 return Err(Error::Unsupported(format!(
                     "{location}: locations with scheme {scheme}:// cannot be read, only local paths, file://, s3://, \
@@ -95,7 +106,7 @@ impl Store {
         })
     }
 
-    fn open_remote(location: &str) -> Result<Self> {
+    fn open_remote(location: &str, options: &[(String, String)]) -> Result<Self> {
         let invalid = |reason: &dyn std::fmt::Display| {
             Error::Invalid(format!("{location} is not a valid location: {reason}"))
         };
@@ -104,7 +115,8 @@ impl Store {
         let environment = std::env::vars_os()
             .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
             .map(|(key, value)| (key.to_ascii_lowercase(), value))
-            .filter(|(key, _)| key.starts_with("aws_"));
+            .filter(|(key, _)| key.starts_with("aws_"))
+            .chain(options.iter().cloned());
         let (objects, prefix) =
             object_store::parse_url_opts(&url, environment).map_err(|e| invalid(&e))?;
         Ok(Self::with_objects(location, Arc::from(objects), prefix))

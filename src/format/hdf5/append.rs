@@ -277,6 +277,10 @@ impl Appender for Hdf5Appender {
         })
     }
 
+    async fn orphans(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     async fn abandon(&mut self) -> Result<()> {
         self.output = None;
         Ok(())
