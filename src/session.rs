@@ -22,6 +22,7 @@ use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::dialect::{GenericDialect, dialect_from_str};
 
 use crate::append::{Outcome, Target, Vacuum};
+use crate::catalog::copy::{self, DatasetFormat};
 use crate::catalog::factory::{DatasetTableFactory, STORED_AS};
 use crate::catalog::provider::DatasetCatalog;
 use crate::catalog::{Catalog, Opened, functions, tables};
@@ -250,6 +251,10 @@ pub fn install(context: &SessionContext) -> Result<Arc<Catalog>> {
         let options = state.config_mut().options_mut();
         if options.extensions.get::<HyperslabOptions>().is_none() {
             options.extensions.insert(HyperslabOptions::default());
+        }
+        for extension in copy::EXTENSIONS {
+            let format = Arc::new(DatasetFormat::new(extension));
+            state.register_file_format(format, true)?;
         }
         for name in STORED_AS {
             let factory = Arc::new(DatasetTableFactory::new(Arc::clone(&catalog)));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::private;
 use crate::error::{Error, Result};
 use crate::store::Store;
-use crate::store::write::{Durability, Expect, Object};
+use crate::store::write::{Expect, Object};
 
 /// One version of a dataset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ impl Log {
     pub async fn read(store: &Store) -> Result<Self> {
         let mut entries = Vec::new();
         for key in store.list_all(&private("log")).await? {
-            entries.extend(entry(store, &key).await?);
+            entries.extend(read(store, &key).await?);
         }
         entries.sort_by_key(|entry| entry.version);
         Ok(Self(entries))
@@ -80,12 +80,12 @@ impl Log {
 /// The newest version of a dataset, if there is one.
 pub(super) async fn last(store: &Store) -> Result<Option<Entry>> {
     match store.list_all(&private("log")).await?.last() {
-        Some(key) => entry(store, key).await,
+        Some(key) => read(store, key).await,
         None => Ok(None),
     }
 }
 
-async fn entry(store: &Store, key: &str) -> Result<Option<Entry>> {
+async fn read(store: &Store, key: &str) -> Result<Option<Entry>> {
     let Some(bytes) = store.get(key).await? else {
         return Ok(None);
     };
@@ -95,6 +95,11 @@ async fn entry(store: &Store, key: &str) -> Result<Option<Entry>> {
 }
 
 impl Entry {
+    /// The entry of a dataset that did not exist before.
+    pub(super) fn first(operation: &str, lengths: BTreeMap<String, u64>) -> Vec<Self> {
+        vec![entry(0, operation, lengths, false)]
+    }
+
     /// The entries of a change, after the entry `last`, from lengths `before` to `after`: what has not been logged
     /// before comes first.
     pub(super) fn next(
@@ -104,18 +109,6 @@ impl Entry {
         after: BTreeMap<String, u64>,
         rewrites: bool,
     ) -> Vec<Self> {
-        let time = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |time| {
-                u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-            });
-        let entry = |version, operation: &str, lengths, rewrites| Self {
-            version,
-            time,
-            operation: operation.to_owned(),
-            lengths,
-            rewrites,
-        };
         let mut entries = Vec::new();
         let mut version = match last {
             // Somebody else has changed the dataset, or a writer died before he could log.
@@ -135,9 +128,24 @@ impl Entry {
     }
 }
 
-/// Writes entries; one that is there already is written again.
-pub(super) async fn write(store: &Store, entries: &[Entry], durability: Durability) -> Result<()> {
-    let objects = entries
+fn entry(version: u64, operation: &str, lengths: BTreeMap<String, u64>, rewrites: bool) -> Entry {
+    let time = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| {
+            u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+        });
+    Entry {
+        version,
+        time,
+        operation: operation.to_owned(),
+        lengths,
+        rewrites,
+    }
+}
+
+/// The objects of entries; one that is there already is replaced.
+pub(super) fn objects(entries: &[Entry]) -> Result<Vec<Object>> {
+    entries
         .iter()
         .map(|entry| {
             let json = serde_json::to_vec(entry)
@@ -148,6 +156,5 @@ pub(super) async fn write(store: &Store, entries: &[Entry], durability: Durabili
                 expect: Expect::Anything,
             })
         })
-        .collect::<Result<_>>()?;
-    store.put_all(objects, durability).await.map(drop)
+        .collect()
 }

@@ -1,7 +1,7 @@
 //! Transactions: a change of a dataset is seen whole or not at all, survives a crash, and is one of a sequence.
 //!
 //! ```text
-//! begin    lock, finish what a crash has left, read the metadata
+//! begin    lock, finish what a crash has left, read the metadata     create  the same where there is no dataset yet
 //! write    cells beyond the shapes that readers know, or put aside
 //! commit   rename                           one file: what was written is a new version of it, beside it until then
 //!          patch                            one file that grows where it is: a few bytes tell of what was written behind it
@@ -9,25 +9,28 @@
 //!          publish if unchanged, log        remote: the metadata is put only if it is the version that was read
 //! ```
 
+mod create;
 mod journal;
 pub mod log;
+pub mod window;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::array::dtype::ElementType;
-use crate::array::{Dataset, Variable};
+use crate::array::{Attributes, Dataset, Variable};
 use crate::cf::join_chars;
 use crate::error::{Error, Result, Within};
-use crate::format::{Appender, Format};
+use crate::format::{Appender, Format, Publication};
 use crate::store::lock::{Lock, LockOptions};
 use crate::store::replace::Replaced;
 use crate::store::write::{Durability, PRIVATE, Put};
 use crate::store::{Kind, Store};
 
 pub use crate::format::{OldCells, Region};
+pub use create::IfExists;
 
-use journal::Journal;
+use journal::{Failure, Journal};
 use log::{Entry, Log};
 
 /// How transactions wait and write.
@@ -66,11 +69,14 @@ pub struct Transaction {
     options: AppendOptions,
     lock: Arc<Lock>,
     appender: Box<dyn Appender>,
+    /// The newest version that the log knows.
+    last: Option<Entry>,
     /// Whether the dataset is one file, which has no log.
     is_file: bool,
-    last: Option<Entry>,
     lengths: BTreeMap<String, u64>,
     rewrites: bool,
+    /// Whether there was no dataset before.
+    creates: bool,
 }
 
 impl Target {
@@ -103,7 +109,7 @@ impl Target {
                 store.remove_replacements()?;
             } else if store.is_local() {
                 journal::recover(&store, options.durability).await?;
-                journal::clean(&store).await?;
+                journal::clean(&store)?;
             }
             let mut appender = self.format.begin(&store, &lock, options.durability).await?;
             if lock.was_abandoned() {
@@ -125,9 +131,10 @@ impl Target {
                 appender,
                 last,
                 rewrites: false,
+                creates: false,
             }),
             Err(error) => {
-                release(lock).await?;
+                let _ = release(lock).await;
                 Err(Error::within(error, place()))
             }
         }
@@ -194,18 +201,46 @@ impl Transaction {
         Ok(())
     }
 
+    /// Gives a group other attributes.
+    ///
+    /// # Errors
+    /// As [`Appender::set_attributes`].
+    pub fn set_attributes(&mut self, group: &str, attributes: &Attributes) -> Result<()> {
+        self.appender
+            .set_attributes(group, attributes)
+            .within(|| self.store.location())
+    }
+
+    /// The last version of the dataset that the log knows.
+    #[must_use]
+    pub fn version(&self) -> Option<u64> {
+        self.last.as_ref().map(|entry| entry.version)
+    }
+
     /// Publishes the change; `operation` is what the log calls it.
     ///
     /// # Errors
-    /// `Io` when the storage fails: unless the text says that the outcome is unknown, nothing has changed.
+    /// `Io` when the storage fails: unless the text says that the change is decided or its outcome unknown, nothing has
+    /// changed. `Conflict` when this writer was silent for so long that another one has taken over.
     pub async fn commit(mut self, operation: &str) -> Result<Outcome> {
-        let committed = self.publish(operation).await;
-        if committed.is_err() {
-            // What was put aside is in nobody's way; the error that led here is worth more than another one.
-            let _ = self.appender.abandon().await;
+        let place = self.store.location().to_owned();
+        match self.publish(operation).await {
+            Ok(outcome) => {
+                // What is published stays so, whether the mark can be removed and the lock be given back or not.
+                if self.creates {
+                    let _ = create::unmark(&self.store).await;
+                }
+                let _ = self.end().await;
+                Ok(outcome)
+            }
+            Err(Failure::Undone(error)) => {
+                // What was put aside is in nobody's way; the error that led here is worth more than another one.
+                let _ = self.abandon().await;
+                Err(error.within(place))
+            }
+            // The lock is not given back: whoever comes next has to find out what became of the change.
+            Err(Failure::Decided(error)) => Err(error.within(place)),
         }
-        release(self.lock).await?;
-        committed.within(|| self.store.location().to_owned())
     }
 
     /// Ends the transaction without a change.
@@ -213,10 +248,22 @@ impl Transaction {
     /// # Errors
     /// `Io` when the storage fails.
     pub async fn abandon(mut self) -> Result<()> {
-        self.appender
-            .abandon()
-            .await
-            .within(|| self.store.location())?;
+        let creates = self.creates;
+        let abandoned = self.appender.abandon().await;
+        let unmarked = if creates {
+            create::unmark(&self.store).await
+        } else {
+            Ok(())
+        };
+        let place = self.store.location().to_owned();
+        let ended = self.end().await;
+        abandoned.and(unmarked).and(ended).within(|| place)
+    }
+
+    /// Gives the lock back.
+    async fn end(self) -> Result<()> {
+        // It has the lock, too.
+        drop(self.appender);
         release(self.lock).await
     }
 
@@ -231,42 +278,78 @@ impl Transaction {
         (is_char && outer.len() == region.shape.len()).then_some(*length)
     }
 
-    async fn publish(&mut self, operation: &str) -> Result<Outcome> {
-        let publication = self.appender.publication().await?;
+    async fn publish(&mut self, operation: &str) -> Result<Outcome, Failure> {
+        let publication = self.appender.publication().await.map_err(Failure::Undone)?;
         if self.is_file {
             let replaced = match (publication.replacement, publication.patch) {
-                (Some(replacement), _) => Some(replacement.publish()?),
-                (None, Some(patch)) => Some(patch.publish()?),
+                (Some(replacement), _) => Some(replacement.publish()),
+                (None, Some(patch)) => Some(patch.publish()),
                 (None, None) => None,
             };
-            return Ok(match replaced {
+            return Ok(match replaced.transpose().map_err(Failure::Undone)? {
                 Some(Replaced::Conflict) => Outcome::Conflict,
                 Some(Replaced::Done) | None => Outcome::Committed { version: None },
             });
         }
         let before = lengths(self.appender.dataset());
         let after = self.lengths.clone();
-        let entries = Entry::next(self.last.as_ref(), operation, before, after, self.rewrites);
-        let version = entries.last().map(|entry| entry.version);
-        let durability = self.options.durability;
+        let entries = if self.creates {
+            Entry::first(operation, after)
+        } else {
+            Entry::next(self.last.as_ref(), operation, before, after, self.rewrites)
+        };
+        let version = entries.last().map_or(0, |entry| entry.version);
         if self.store.is_local() {
-            let journal = Journal::new(&publication, entries)?;
-            journal.commit(&self.store, durability).await?;
-            return Ok(Outcome::Committed { version });
+            let durability = self.options.durability;
+            Journal::prepare(&self.store, publication, &entries, durability)
+                .await
+                .map_err(Failure::Undone)?
+                .commit(&self.store, durability)
+                .await?;
+            return Ok(Outcome::Committed {
+                version: Some(version),
+            });
         }
-        self.lock.check().await?;
+        self.publish_remote(publication, &entries, version).await
+    }
+
+    async fn publish_remote(
+        &self,
+        publication: Publication,
+        entries: &[Entry],
+        version: u64,
+    ) -> Result<Outcome, Failure> {
+        let durability = self.options.durability;
+        self.lock.check().await.map_err(Failure::Undone)?;
         let mut documents = publication.documents.into_iter();
         if let Some(root) = documents.next() {
-            let put = self.store.put_all(vec![root], durability).await?;
-            if put.contains(&Put::Conflict) {
-                return Ok(Outcome::Conflict);
+            let unknown = |error| {
+                Failure::Decided(Error::io(
+                    format!(
+                        "the outcome of the change is unknown; if it was published, it is version {version} of the dataset"
+                    ),
+                    error,
+                ))
+            };
+            match self.store.put_all(vec![root], durability).await {
+                Ok(put) if !put.contains(&Put::Conflict) => {}
+                // Whoever has taken over may have changed what this writer had published just before.
+                Ok(_) => {
+                    self.lock.check().await.map_err(unknown)?;
+                    return Ok(Outcome::Conflict);
+                }
+                Err(error @ Error::Unsupported(_)) => return Err(Failure::Undone(error)),
+                Err(error) => return Err(unknown(error)),
             }
         }
         // Readers see the change from here on. What follows is repaired by the next writer if it fails.
-        let others = self.store.put_all(documents.collect(), durability).await;
-        let logged = log::write(&self.store, &entries, durability).await;
-        others.and(logged)?;
-        Ok(Outcome::Committed { version })
+        let _ = self.store.put_all(documents.collect(), durability).await;
+        if let Ok(logged) = log::objects(entries) {
+            let _ = self.store.put_all(logged, durability).await;
+        }
+        Ok(Outcome::Committed {
+            version: Some(version),
+        })
     }
 }
 
@@ -279,9 +362,12 @@ pub async fn recover(store: &Store, options: AppendOptions) -> Result<()> {
         return Ok(());
     }
     // Mostly it is just about to be done with, by whoever holds the lock.
-    let lock = Lock::acquire(store, options.lock).await?;
-    journal::recover(store, options.durability).await?;
-    lock.release().await
+    let waiting = Lock::acquire_while(store, options.lock, || journal::is_present(store));
+    if let Some(lock) = waiting.await? {
+        journal::recover(store, options.durability).await?;
+        lock.release().await?;
+    }
+    Ok(())
 }
 
 impl Target {

@@ -1,5 +1,6 @@
 //! The format-neutral model of a dataset: groups, dimensions, variables, attributes.
 
+pub mod blueprint;
 pub mod chunk;
 pub mod contiguous;
 pub mod cut;

@@ -1,5 +1,6 @@
 //! From a location to the tables of the dataset there; the list of formats.
 
+pub mod copy;
 pub mod describe;
 pub mod factory;
 pub mod functions;
@@ -63,6 +64,15 @@ pub struct Catalog {
     kept: Mutex<HashMap<String, (Identity, Arc<Opened>)>>,
     registered: RwLock<HashMap<String, String>>,
     session: RwLock<Option<Weak<RwLock<SessionState>>>>,
+}
+
+/// The format that goes by a name of `STORED AS` or by an extension.
+#[must_use]
+pub fn format_called(name: &str) -> Option<&'static dyn Format> {
+    FORMATS
+        .iter()
+        .copied()
+        .find(|format| is_called(format.name(), name))
 }
 
 impl Catalog {
@@ -291,7 +301,7 @@ fn is_called(format: &str, name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     match name.as_str() {
         "netcdf" | "nc" => matches!(format, "hdf5" | "netcdf3"),
-        "netcdf4" | "hdf" => format == "hdf5",
+        "netcdf4" | "nc4" | "hdf" | "h5" => format == "hdf5",
         "b2nd" => format == "blosc2",
         name => format == name,
     }

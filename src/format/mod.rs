@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::array::{Dataset, Variable};
+use crate::array::blueprint::Blueprint;
+use crate::array::{Attributes, Dataset, Variable};
 use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::store::lock::Lock;
@@ -62,6 +63,26 @@ pub trait Format: Debug + Send + Sync {
             self.name()
         )))
     }
+
+    /// Begins to make a dataset at the store's location, where there is none and for which the caller holds `lock`.
+    /// Nobody finds it before it is published.
+    ///
+    /// # Errors
+    /// `Unsupported` when the format cannot hold what the blueprint asks for, `Invalid` when the blueprint contradicts
+    /// itself.
+    async fn create(
+        &self,
+        store: &Store,
+        _blueprint: &Blueprint,
+        _lock: &Arc<Lock>,
+        _durability: Durability,
+    ) -> Result<Box<dyn Appender>> {
+        Err(Error::Unsupported(format!(
+            "{}: datasets of format {} cannot be created",
+            store.location(),
+            self.name()
+        )))
+    }
 }
 
 /// A dataset that is being changed: takes cells, and tells in the end what has to be published.
@@ -95,6 +116,17 @@ pub trait Appender: Debug + Send + Sync {
     /// `Unsupported` when one of them cannot be written, or cannot grow.
     fn resize(&mut self, group: &str, dimension: &str, length: u64) -> Result<()>;
 
+    /// Gives a group other attributes.
+    ///
+    /// # Errors
+    /// `Unsupported` when the format, or this dataset, cannot do that.
+    fn set_attributes(&mut self, group: &str, _attributes: &Attributes) -> Result<()> {
+        Err(Error::Unsupported(format!(
+            "{}: the attributes of group \"{group}\" cannot be changed in this format",
+            self.dataset().location
+        )))
+    }
+
     /// Makes sure that no earlier writer, who may not know that it has been given up, can publish any more; finishes
     /// what it had begun to publish.
     ///
@@ -112,7 +144,9 @@ pub trait Appender: Debug + Send + Sync {
     ///
     /// # Errors
     /// `Io` when the storage fails.
-    async fn orphans(&self) -> Result<Vec<String>>;
+    async fn orphans(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 
     /// Removes what was written and will not be published.
     ///

@@ -2,6 +2,7 @@
 
 pub mod aggregate;
 pub mod align;
+pub mod copy;
 pub mod grid;
 pub mod insert;
 pub mod join;

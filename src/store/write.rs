@@ -178,6 +178,20 @@ impl Store {
         }
     }
 
+    /// Removes a directory of a local store with all that is in it; that there is none is no error.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails; `Unsupported` for a store that is not local.
+    pub fn remove_directory(&self, key: &str) -> Result<()> {
+        let Backend::Local { root, .. } = &self.backend else {
+            return Err(self.not_local());
+        };
+        match fs::remove_dir_all(local_path(root, key)) {
+            Err(e) if !absent(&e) => Err(self.unwritten(key, e)),
+            _ => Ok(()),
+        }
+    }
+
     /// A whole object with its version; `None` when there is none. Local objects have no versions.
     ///
     /// # Errors

@@ -67,7 +67,7 @@ async fn most_blocks_of_a_chunk_are_read_with_the_others() {
 #[tokio::test]
 async fn damaged_heads_are_errors_that_name_the_chunk() {
     let few = selection(IndexSet::range(4..5), IndexSet::all(160));
-    let damages: [(&str, fn(&mut Vec<u8>)); 6] = [
+    let damages: [(&str, Change); 6] = [
         ("a start behind the end", |chunk| {
             put(chunk, STARTS + 4, i32::MAX);
         }),
@@ -88,11 +88,16 @@ async fn damaged_heads_are_errors_that_name_the_chunk() {
     for (damage, change) in damages {
         let array = Array::new(change);
         for (store, outcome) in array.read(&few).await {
-            let error = outcome.expect_err(damage);
+            let Err(error) = outcome else {
+                panic!("{damage}, {store}")
+            };
             assert!(error.contains("tas: "), "{damage}, {store}: {error}");
         }
     }
 }
+
+/// A change made to an encoded chunk.
+type Change = fn(&mut Vec<u8>);
 
 /// An encoded array in two stores.
 struct Array {
@@ -103,7 +108,7 @@ struct Array {
 
 impl Array {
     /// The array, with a change made to each of its chunks.
-    fn new(change: fn(&mut Vec<u8>)) -> Self {
+    fn new(change: Change) -> Self {
         let mut objects = Vec::new();
         let mut length = 0;
         for chunk in 0..2 {
@@ -207,12 +212,13 @@ fn number(time: u64, row: u64, column: u64) -> f32 {
 fn encoded(chunk: u64) -> Vec<u8> {
     let mut bytes = vec![0; STARTS + 4 * BLOCKS];
     bytes[..4].copy_from_slice(&[5, 1, 0b0011_0101, 4]);
-    bytes[4..8].copy_from_slice(&(BLOCKS as u32 * BLOCK_BYTES as u32).to_le_bytes());
-    bytes[8..12].copy_from_slice(&(BLOCK_BYTES as u32).to_le_bytes());
+    let [whole, size] = [BLOCKS * BLOCK_BYTES, BLOCK_BYTES].map(|n| i32::try_from(n).unwrap());
+    put(&mut bytes, 4, whole);
+    put(&mut bytes, 8, size);
     for block in (1..BLOCKS).step_by(2).chain((0..BLOCKS).step_by(2)) {
         let start = i32::try_from(bytes.len()).unwrap();
         put(&mut bytes, STARTS + 4 * block, start);
-        bytes.extend((BLOCK_BYTES as u32).to_le_bytes());
+        bytes.extend(size.to_le_bytes());
         let first = chunk * CHUNK[0] + block as u64 * BLOCK[0];
         let whole = selection(
             IndexSet::range(first..first + BLOCK[0]),

@@ -6,11 +6,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::Zarr;
-use super::hierarchy::{self, ARRAY, ATTRIBUTES, CONSOLIDATED, GROUP, V3};
+use super::documents::{
+    Documents, Metadata, consolidate_v3, consolidated_v2, get, hierarchy_documents, mark,
+    members_v3, own_keys,
+};
+use super::hierarchy::{self, ARRAY, ATTRIBUTES, GROUP, V3};
 use super::json::Json;
-use super::writer::ArrayWriter;
-use crate::array::{Dataset, Group, Variable};
+use super::writer::{ArrayWriter, is_visible};
+use super::{Zarr, create};
+use crate::array::blueprint::Blueprint;
+use crate::array::{Attributes, Dataset, Variable};
 use crate::codec::encode::EncodeScratch;
 use crate::error::{Error, Result, Within};
 use crate::format::{Appender, Format, OldCells, Publication, Region};
@@ -30,22 +35,15 @@ pub(super) struct ZarrAppender {
     dataset: Dataset,
     metadata: Metadata,
     arrays: BTreeMap<String, Array>,
+    /// New attributes of groups, by their paths.
+    attributes: BTreeMap<String, Json>,
+    /// The documents of a hierarchy that is not there yet.
+    new: Option<Documents>,
     /// Name of the place for objects that are put aside.
     aside: String,
     moves: Vec<(String, String)>,
-}
-
-/// The documents of a hierarchy.
-#[derive(Debug)]
-enum Metadata {
-    /// One array, whose own document is all there is.
-    Single { key: String, version: Version },
-    /// Documents of all members in one, which is what readers look at.
-    Consolidated {
-        key: String,
-        root: Json,
-        version: Option<Version>,
-    },
+    /// Objects where there was none that readers know of.
+    added: Vec<String>,
 }
 
 /// An array as its metadata tells.
@@ -69,10 +67,90 @@ pub(super) async fn begin(
 ) -> Result<ZarrAppender> {
     let dataset = Zarr.open(store).await?;
     let (metadata, documents) = hierarchy_documents(store, &dataset).await?;
+    let arrays = arrays(&dataset, &metadata, &documents);
+    Ok(ZarrAppender {
+        store: store.clone(),
+        lock: Arc::clone(lock),
+        durability,
+        dataset,
+        metadata,
+        arrays,
+        attributes: BTreeMap::new(),
+        new: None,
+        aside: format!("{PRIVATE}/aside/{}", write_id()),
+        moves: Vec::new(),
+        added: Vec::new(),
+    })
+}
+
+/// Begins to make a hierarchy at the location of `store`, where there is none.
+pub(super) fn create(
+    store: &Store,
+    blueprint: &Blueprint,
+    lock: &Arc<Lock>,
+    durability: Durability,
+) -> Result<ZarrAppender> {
+    let (key, documents) = create::documents(blueprint)?;
+    let root = consolidated(key, &documents);
+    let dataset = Dataset {
+        location: store.location().into(),
+        format: Zarr.name(),
+        root: hierarchy::consolidated(store, &root)?,
+    };
+    let metadata = Metadata::Consolidated {
+        key: key.to_owned(),
+        root,
+        version: None,
+    };
+    let arrays = arrays(&dataset, &metadata, &documents);
+    for group in dataset.root.walk() {
+        if let Some(array) = group.unreadable.first() {
+            return Err(Error::Unsupported(array.reason.clone()));
+        }
+    }
+    for array in arrays.values() {
+        if let Err(reason) = &array.writer {
+            return Err(Error::Unsupported(format!(
+                "variable {}: {reason}",
+                array.variable.path
+            )));
+        }
+    }
+    Ok(ZarrAppender {
+        store: store.clone(),
+        lock: Arc::clone(lock),
+        durability,
+        dataset,
+        metadata,
+        arrays,
+        attributes: BTreeMap::new(),
+        new: Some(documents),
+        aside: format!("{PRIVATE}/aside/{}", write_id()),
+        moves: Vec::new(),
+        added: Vec::new(),
+    })
+}
+
+/// The document that holds all others, under its key.
+fn consolidated(key: &str, documents: &Documents) -> Json {
+    if key != V3 {
+        return consolidated_v2(documents);
+    }
+    let mut root = documents.get(V3).cloned().unwrap_or(Json::Null);
+    consolidate_v3(&mut root, members_v3(documents));
+    root
+}
+
+/// The arrays of a hierarchy, by their paths.
+fn arrays(
+    dataset: &Dataset,
+    metadata: &Metadata,
+    documents: &Documents,
+) -> BTreeMap<String, Array> {
     let mut arrays = BTreeMap::new();
     for group in dataset.root.walk() {
         for variable in &group.variables {
-            let directory = match &metadata {
+            let directory = match metadata {
                 Metadata::Single { .. } => String::new(),
                 Metadata::Consolidated { .. } => variable.path.clone(),
             };
@@ -96,124 +174,7 @@ pub(super) async fn begin(
             arrays.insert(variable.path.clone(), array);
         }
     }
-    Ok(ZarrAppender {
-        store: store.clone(),
-        lock: Arc::clone(lock),
-        durability,
-        dataset,
-        metadata,
-        arrays,
-        aside: format!("{PRIVATE}/aside/{}", write_id()),
-        moves: Vec::new(),
-    })
-}
-
-/// Documents by their keys.
-type Documents = BTreeMap<String, Json>;
-
-/// The metadata by which readers see a hierarchy, and all documents of its members.
-async fn hierarchy_documents(store: &Store, dataset: &Dataset) -> Result<(Metadata, Documents)> {
-    let mut documents = Documents::new();
-    if let Some((root, version)) = get(store, V3).await? {
-        if root.get("node_type").text() == Some("array") {
-            documents.insert(V3.to_owned(), root);
-            let key = V3.to_owned();
-            return Ok((Metadata::Single { key, version }, documents));
-        }
-        match hierarchy::consolidated_v3(&root) {
-            Some(metadata) => {
-                for (path, document) in metadata.object() {
-                    documents.insert(hierarchy::key(path, V3), document.clone());
-                }
-            }
-            None => {
-                for key in own_keys(&dataset.root, &[V3], &[V3]) {
-                    if let Some((document, _)) = get(store, &key).await? {
-                        documents.insert(key, document);
-                    }
-                }
-            }
-        }
-        return Ok((
-            Metadata::Consolidated {
-                key: V3.to_owned(),
-                root,
-                version: Some(version),
-            },
-            documents,
-        ));
-    }
-    if let Some((root, version)) = get(store, CONSOLIDATED).await? {
-        for (key, document) in root.get("metadata").object() {
-            documents.insert(key.clone(), document.clone());
-        }
-        return Ok((
-            Metadata::Consolidated {
-                key: CONSOLIDATED.to_owned(),
-                root,
-                version: Some(version),
-            },
-            documents,
-        ));
-    }
-    if let Some((document, version)) = get(store, ARRAY).await? {
-        documents.insert(ARRAY.to_owned(), document);
-        let key = ARRAY.to_owned();
-        return Ok((Metadata::Single { key, version }, documents));
-    }
-    for key in own_keys(&dataset.root, &[GROUP, ATTRIBUTES], &[ARRAY, ATTRIBUTES]) {
-        if let Some((document, _)) = get(store, &key).await? {
-            documents.insert(key, document);
-        }
-    }
-    let members = documents.iter();
-    let root = Json::Object(vec![
-        (
-            "metadata".to_owned(),
-            Json::Object(
-                members
-                    .map(|(key, json)| (key.clone(), json.clone()))
-                    .collect(),
-            ),
-        ),
-        ("zarr_consolidated_format".to_owned(), Json::Integer(1)),
-    ]);
-    Ok((
-        Metadata::Consolidated {
-            key: CONSOLIDATED.to_owned(),
-            root,
-            version: None,
-        },
-        documents,
-    ))
-}
-
-/// The keys of the documents of all members, whether they are there or not.
-fn own_keys(root: &Group, of_group: &[&str], of_array: &[&str]) -> Vec<String> {
-    let mut keys = Vec::new();
-    for group in root.walk() {
-        keys.extend(
-            of_group
-                .iter()
-                .map(|name| hierarchy::key(&group.path, name)),
-        );
-        let variables = group.variables.iter().map(|variable| variable.path.clone());
-        let unreadable = group
-            .unreadable
-            .iter()
-            .map(|array| hierarchy::key(&group.path, &array.name));
-        for path in variables.chain(unreadable) {
-            keys.extend(of_array.iter().map(|name| hierarchy::key(&path, name)));
-        }
-    }
-    keys
-}
-
-async fn get(store: &Store, key: &str) -> Result<Option<(Json, Version)>> {
-    let Some((bytes, version)) = store.get_versioned(key).await? else {
-        return Ok(None);
-    };
-    Ok(Some((Json::parse(&bytes).within(|| key)?, version)))
+    arrays
 }
 
 #[async_trait]
@@ -242,7 +203,11 @@ impl Appender for ZarrAppender {
 
     async fn write(&mut self, region: Region) -> Result<()> {
         let writer = self.writer(&region.variable)?;
-        let old_shape = self.array(&region.variable)?.variable.shape().to_vec();
+        // Of what is not there yet, nobody sees anything.
+        let old_shape = match &self.new {
+            None => self.array(&region.variable)?.variable.shape().to_vec(),
+            Some(_) => vec![0; region.start.len()],
+        };
         let region = Arc::new(region);
         let objects = region.pieces(writer.objects.chunk_shape());
         let encoded = stream::iter(objects)
@@ -318,55 +283,49 @@ impl Appender for ZarrAppender {
         let (key, document, version) = match &self.metadata {
             Metadata::Single { key, version } => {
                 let array = self.arrays.values().next();
-                (
-                    key.clone(),
-                    array.map(|array| array.document.clone()),
-                    Some(version.clone()),
-                )
+                let document = array.map(|array| array.document.clone());
+                (key.clone(), document, Some(version.clone()))
             }
             Metadata::Consolidated { key, root, version } => {
                 (key.clone(), Some(root.clone()), version.clone())
             }
         };
-        let (Some(document), Some(version)) = (document, version) else {
+        let Some(document) = document else {
             return Ok(());
         };
-        // Other bytes with the same meaning are another version, which nobody else expects.
-        let mut bytes = document.to_document();
-        let before = self.store.get(&key).await?.unwrap_or_default();
-        if !before.ends_with(b"\n") {
-            bytes.push(b'\n');
-        }
-        let put = self
-            .store
-            .put(&key, bytes, Expect::Version(version), self.durability)
-            .await?;
-        let Put::Done(fenced) = put else {
+        // Where there is no consolidated metadata yet, that it is there now stops whoever expects none.
+        let object = self.object(&key, &document, version.as_ref());
+        let put = self.store.put_all(vec![object], self.durability).await?;
+        let [Put::Done(fenced)] = put.as_slice() else {
             return Err(self.overtaken());
         };
+        let fenced = fenced.clone();
         match &mut self.metadata {
             Metadata::Single { version, .. } => *version = fenced,
             Metadata::Consolidated { version, .. } => *version = Some(fenced),
         }
-        self.settle().await
+        Ok(())
+    }
+
+    fn set_attributes(&mut self, group: &str, attributes: &Attributes) -> Result<()> {
+        if let Metadata::Single { .. } = self.metadata {
+            return Err(Error::Unsupported(format!(
+                "{} is an array without a group, which has no attributes",
+                self.dataset.location
+            )));
+        }
+        self.attributes
+            .insert(group.to_owned(), create::attributes(attributes));
+        Ok(())
     }
 
     async fn publication(&mut self) -> Result<Publication> {
-        let mut documents = Vec::new();
-        let mut changed: Vec<(String, Json)> = Vec::new();
-        for array in self.arrays.values() {
-            if array.shape == array.variable.shape() {
-                continue;
-            }
-            let mut document = array.document.clone();
-            let shape = array
-                .shape
-                .iter()
-                .map(|extent| Json::Integer((*extent).into()));
-            document.set("shape", Json::List(shape.collect()));
-            changed.push((array.variable.path.clone(), document));
+        let shapes = self.changed_shapes();
+        if self.new.is_some() {
+            return self.first_publication(shapes).await;
         }
-        if changed.is_empty() {
+        let mut documents = Vec::new();
+        if shapes.is_empty() && self.attributes.is_empty() {
             return Ok(Publication {
                 moves: self.moves.clone(),
                 documents,
@@ -375,41 +334,46 @@ impl Appender for ZarrAppender {
         }
         match &self.metadata {
             Metadata::Single { key, version } => {
-                for (_, document) in &changed {
+                for (_, document) in &shapes {
                     documents.push(self.object(key, document, Some(version)));
                 }
             }
             Metadata::Consolidated { key, root, version } => {
-                self.check_own(&changed).await?;
-                let name = if key == V3 { V3 } else { ARRAY };
+                let versions = self.own_versions(&shapes).await?;
                 let mut root = root.clone();
                 let mut members = self.members(&root).await?;
-                for (path, document) in &changed {
-                    let place = if key == V3 {
-                        path.clone()
+                let mut own = Vec::new();
+                for (path, document) in shapes {
+                    let own_key = hierarchy::key(&path, self.own_name());
+                    members.set(if key == V3 { &path } else { &own_key }, document.clone());
+                    own.push((own_key, document));
+                }
+                for (path, attributes) in &self.attributes {
+                    if key != V3 {
+                        let own_key = hierarchy::key(path, ATTRIBUTES);
+                        members.set(&own_key, attributes.clone());
+                        own.push((own_key, attributes.clone()));
+                    } else if path.is_empty() {
+                        root.set("attributes", attributes.clone());
                     } else {
-                        hierarchy::key(path, name)
-                    };
-                    members.set(&place, document.clone());
+                        let mut group = members.get(path).clone();
+                        group.set("attributes", attributes.clone());
+                        members.set(path, group.clone());
+                        own.push((hierarchy::key(path, V3), group));
+                    }
                 }
                 if key == V3 {
-                    let consolidated = Json::Object(vec![
-                        ("kind".to_owned(), Json::Text("inline".to_owned())),
-                        ("must_understand".to_owned(), Json::Bool(false)),
-                        ("metadata".to_owned(), members),
-                    ]);
-                    root.set("consolidated_metadata", consolidated);
+                    consolidate_v3(&mut root, members);
                 } else {
                     root.set("metadata", members);
                 }
                 documents.push(self.object(key, &root, version.as_ref()));
-                for (path, document) in &changed {
-                    documents.push(Object {
-                        key: hierarchy::key(path, name),
-                        bytes: document.to_document().into(),
-                        expect: Expect::Anything,
-                    });
+                // Attributes have no part in what is checked, so that theirs are put whatever is there.
+                for ((key, document), version) in own.iter().zip(&versions) {
+                    documents.push(self.object(key, document, version.as_ref()));
                 }
+                let others = own.iter().skip(versions.len());
+                documents.extend(others.map(|(key, document)| anyway(key, document)));
             }
         }
         Ok(Publication {
@@ -440,8 +404,18 @@ impl Appender for ZarrAppender {
     }
 
     async fn abandon(&mut self) -> Result<()> {
-        let aside: Vec<String> = self.moves.drain(..).map(|(from, _)| from).collect();
-        self.store.delete_all(&aside).await
+        if self.new.is_some() {
+            let written = self.store.list_all("").await?;
+            let own = format!("{PRIVATE}/");
+            let written: Vec<String> = written
+                .into_iter()
+                .filter(|key| !key.starts_with(&own))
+                .collect();
+            return self.store.delete_all(&written).await;
+        }
+        let moves = self.moves.drain(..).map(|(from, _)| from);
+        let left: Vec<String> = self.added.drain(..).chain(moves).collect();
+        self.store.delete_all(&left).await
     }
 }
 
@@ -471,18 +445,79 @@ impl ZarrAppender {
         }
     }
 
+    /// The documents of arrays that have got another shape.
+    fn changed_shapes(&self) -> Vec<(String, Json)> {
+        let arrays = self.arrays.values();
+        arrays
+            .filter(|array| array.shape != array.variable.shape())
+            .map(|array| {
+                let mut document = array.document.clone();
+                let shape = array.shape.iter();
+                let shape = shape.map(|extent| Json::Integer((*extent).into()));
+                document.set("shape", Json::List(shape.collect()));
+                (array.variable.path.clone(), document)
+            })
+            .collect()
+    }
+
+    /// Puts the documents of all members; what is left to publish is the root, without which nobody finds them.
+    async fn first_publication(&self, shapes: Vec<(String, Json)>) -> Result<Publication> {
+        let (Some(new), Metadata::Consolidated { key, version, .. }) = (&self.new, &self.metadata)
+        else {
+            return Ok(Publication::default());
+        };
+        let mut all = new.clone();
+        for (path, document) in shapes {
+            all.insert(hierarchy::key(&path, self.own_name()), document);
+        }
+        for (path, attributes) in &self.attributes {
+            if key != V3 {
+                all.insert(hierarchy::key(path, ATTRIBUTES), attributes.clone());
+            } else if let Some(group) = all.get_mut(&hierarchy::key(path, V3)) {
+                group.set("attributes", attributes.clone());
+            }
+        }
+        let root = if key == V3 { V3 } else { GROUP };
+        let members = all.iter().filter(|(key, _)| *key != root);
+        let members = members.map(|(key, document)| anyway(key, document));
+        self.store
+            .put_all(members.collect(), self.durability)
+            .await?;
+        let mut documents = vec![self.object(key, &consolidated(key, &all), version.as_ref())];
+        if let (false, Some(group)) = (key == V3, all.get(root)) {
+            documents.push(anyway(root, group));
+        }
+        Ok(Publication {
+            moves: Vec::new(),
+            documents,
+            replacement: None,
+            patch: None,
+        })
+    }
+
     /// Puts encoded objects (key, bytes, whether readers see any of them) in their places or aside.
+    ///
+    /// An object that readers see is replaced only with the commit even if its old cells stay, so that a transaction that
+    /// fails leaves nothing behind.
     async fn put(&mut self, objects: Vec<(String, Vec<u8>, bool)>, old: OldCells) -> Result<()> {
         if !self.store.is_local() {
             return self.put_remote(objects, old).await;
         }
         let mut puts = Vec::with_capacity(objects.len());
         for (key, bytes, visible) in objects {
-            let place = if visible && old == OldCells::Changed {
+            let place = if visible {
                 let aside = format!("{}/{key}", self.aside);
+                if self.moves.iter().any(|(from, _)| *from == aside) {
+                    return Err(Error::Unsupported(format!(
+                        "{}: cells of {key} come in two parts with others between them, because the values of the \
+                         dimension are in no order; replace the cells in statements of their own",
+                        self.dataset.location
+                    )));
+                }
                 self.moves.push((aside.clone(), key));
                 aside
             } else {
+                self.added.push(key.clone());
                 key
             };
             puts.push(Object {
@@ -518,16 +553,25 @@ impl ZarrAppender {
                 }
                 // A writer who has been given up can be in between once for each request that he had under way.
                 for _ in 0..4 {
-                    let expect = match self.store.get_versioned(&key).await? {
-                        Some((_, version)) => Expect::Version(version),
-                        None => Expect::Absent,
+                    let (before, expect) = match self.store.get_versioned(&key).await? {
+                        Some((before, version)) => (Some(before), Expect::Version(version)),
+                        None => (None, Expect::Absent),
                     };
                     // Whoever has taken over since that version was seen has put another one, or will.
                     self.lock.check().await?;
                     let put = self.store.put(&key, bytes.clone(), expect, self.durability);
-                    if let Put::Done(_) = put.await? {
-                        return Ok(());
+                    let Put::Done(version) = put.await? else {
+                        continue;
+                    };
+                    // Unless it has the same bytes: then it looked the same, and it is his now.
+                    if let (Err(overtaken), Some(before)) = (self.lock.check().await, before) {
+                        let expect = Expect::Version(version);
+                        self.store
+                            .put(&key, before, expect, self.durability)
+                            .await?;
+                        return Err(overtaken);
                     }
+                    return Ok(());
                 }
                 Err(self.overtaken())
             })
@@ -535,14 +579,18 @@ impl ZarrAppender {
     }
 
     fn object(&self, key: &str, document: &Json, version: Option<&Version>) -> Object {
+        let mut bytes = document.to_document();
         let expect = match version {
             _ if self.store.is_local() => Expect::Anything,
             Some(version) => Expect::Version(version.clone()),
             None => Expect::Absent,
         };
+        if expect != Expect::Anything {
+            bytes.extend(mark());
+        }
         Object {
             key: key.to_owned(),
-            bytes: document.to_document().into(),
+            bytes: bytes.into(),
             expect,
         }
     }
@@ -567,15 +615,17 @@ impl ZarrAppender {
         Ok(root.get("metadata").clone())
     }
 
-    /// Checks that the own documents of arrays say what the consolidated metadata says.
-    async fn check_own(&self, changed: &[(String, Json)]) -> Result<()> {
+    /// The versions of the own documents of arrays, which must not tell of more than the consolidated metadata.
+    ///
+    /// They tell of less when a writer was cut off after he had published.
+    async fn own_versions(&self, changed: &[(String, Json)]) -> Result<Vec<Option<Version>>> {
+        let mut versions = Vec::with_capacity(changed.len());
         for (path, _) in changed {
             let array = self.array(path)?;
-            let name = self.own_name();
-            let Some((own, _)) = get(&self.store, &hierarchy::key(path, name)).await? else {
-                continue;
-            };
-            if own.get("shape") != array.document.get("shape") {
+            let own = get(&self.store, &hierarchy::key(path, self.own_name())).await?;
+            if let Some((own, _)) = &own
+                && is_beyond(own.get("shape"), array.variable.shape())
+            {
                 return Err(Error::Conflict(format!(
                     "{}: {path} has the shape {} in the consolidated metadata, but {} in its own; another program has \
                      changed it without consolidating the metadata, so do that first",
@@ -584,24 +634,9 @@ impl ZarrAppender {
                     own.get("shape")
                 )));
             }
+            versions.push(own.map(|(_, version)| version));
         }
-        Ok(())
-    }
-
-    /// Lets the own documents of arrays say what the consolidated metadata says.
-    async fn settle(&self) -> Result<()> {
-        let name = self.own_name();
-        for (path, array) in &self.arrays {
-            let key = hierarchy::key(path, name);
-            let own = get(&self.store, &key).await?;
-            if own.is_some_and(|(own, _)| own.get("shape") != array.document.get("shape")) {
-                let bytes = array.document.to_document();
-                self.store
-                    .put(&key, bytes, Expect::Anything, self.durability)
-                    .await?;
-            }
-        }
-        Ok(())
+        Ok(versions)
     }
 
     fn own_name(&self) -> &'static str {
@@ -617,6 +652,22 @@ impl ZarrAppender {
     }
 }
 
+/// A document that is put whatever is there.
+fn anyway(key: &str, document: &Json) -> Object {
+    Object {
+        key: key.to_owned(),
+        bytes: document.to_document().into(),
+        expect: Expect::Anything,
+    }
+}
+
+/// Whether the shape that a document tells is another one than `shape`, and not just smaller.
+fn is_beyond(told: &Json, shape: &[u64]) -> bool {
+    told.counts().is_none_or(|told| {
+        told.len() != shape.len() || told.iter().zip(shape).any(|(told, extent)| told > extent)
+    })
+}
+
 /// The stored bytes of the object at `coord`.
 fn encode(
     writer: &ArrayWriter,
@@ -627,15 +678,6 @@ fn encode(
     let extent = writer.objects.chunk_shape();
     let cells = region.piece(coord, extent, writer.size, &writer.fill)?;
     writer.encode(&cells, scratch)
-}
-
-/// Whether an object has cells within the shape that readers know.
-fn is_visible(coord: &[u64], extent: &[u64], shape: &[u64]) -> bool {
-    coord
-        .iter()
-        .zip(extent)
-        .zip(shape)
-        .all(|((at, extent), length)| at * extent < *length)
 }
 
 /// Whether the group at `path` is `group` or within it.

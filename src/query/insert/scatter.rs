@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, UInt64Array};
-use arrow::compute::{cast, take};
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::compute::cast;
 use datafusion::common::Result as EngineResult;
 use datafusion::execution::memory_pool::MemoryReservation;
 
 use super::ArraySink;
 use super::axis::{Coordinates, Found, show};
+use super::fixed::Fixed;
 use super::options::{Existing, Missing};
-use super::window::{self, Gathered, Segment, Unset};
+use super::window::{self, Gathered, Segment};
 use crate::append::Transaction;
 use crate::array::hyperslab::Selection;
-use crate::array::slab::SlabData;
 use crate::array::{Dataset, Variable};
 use crate::cf::decode::{DecodeOptions, Decoding};
 use crate::cf::encode::Encoding;
@@ -54,15 +54,6 @@ struct Slice {
     set: Vec<bool>,
 }
 
-/// A variable that does not grow: rows may say what it holds.
-struct Fixed {
-    variable: Arc<Variable>,
-    encoding: Encoding,
-    axes: Vec<usize>,
-    size: usize,
-    stored: Vec<u8>,
-}
-
 impl<'a> Scatter<'a> {
     pub(super) async fn new(
         sink: &'a ArraySink,
@@ -98,8 +89,10 @@ impl<'a> Scatter<'a> {
             let variable = place.coordinate;
             let mut values = None;
             if let Some(variable) = &variable {
-                let vector = whole(transaction, variable, &sink.target.decode).await?;
-                values = Some(vector);
+                values = Some(match (&axis.values, sink.is_new) {
+                    (Some(values), true) => Arc::clone(values),
+                    _ => whole(transaction, variable, &sink.target.decode).await?,
+                });
             }
             if at == sink.grows {
                 before = place.length;
@@ -189,26 +182,15 @@ impl<'a> Scatter<'a> {
             if column.axes.contains(&sink.grows) || sink.given.get(at) != Some(&true) {
                 continue;
             }
-            let Some(size) = column.variable.layout.element.size() else {
-                continue;
+            let variable = &column.variable;
+            let encoding = Encoding::of_variable(variable, &sink.target.decode)?;
+            let axes = column.axes.clone();
+            let fixed = if sink.is_new {
+                Some(Fixed::new(variable, encoding, axes)?)
+            } else {
+                Fixed::open(transaction, variable, encoding, axes).await?
             };
-            let selection = Selection::all(column.variable.shape());
-            let store = transaction.store();
-            let mut buffers = Buffers::default();
-            let slab = read::read(store, &column.variable, selection, &mut buffers).await?;
-            let SlabData::Fixed(stored) = slab.data else {
-                continue;
-            };
-            self.fixed.push((
-                at,
-                Fixed {
-                    variable: Arc::clone(&column.variable),
-                    encoding: Encoding::of_variable(&column.variable, &sink.target.decode)?,
-                    axes: column.axes.clone(),
-                    size,
-                    stored: stored.to_vec(),
-                },
-            ));
+            self.fixed.extend(fixed.map(|fixed| (at, fixed)));
         }
         Ok(())
     }
@@ -250,7 +232,11 @@ impl<'a> Scatter<'a> {
                 gathered.encode(values)?;
             }
         }
-        self.check_fixed(batch, &indices)?;
+        for (column, fixed) in &mut self.fixed {
+            if let Some(values) = batch.columns().get(*column) {
+                fixed.take(values, &indices)?;
+            }
+        }
         let (column, _) = self.growing()?;
         let values = Arc::clone(batch.column(column));
         let bits = self.growing()?.1.bits(&values)?;
@@ -440,65 +426,49 @@ impl<'a> Scatter<'a> {
         )))
     }
 
-    /// What rows say of variables that do not grow has to be what they hold.
-    fn check_fixed(&self, batch: &RecordBatch, indices: &[Vec<u64>]) -> Result<()> {
-        for (column, fixed) in &self.fixed {
-            let Some(values) = batch.columns().get(*column) else {
-                continue;
-            };
-            // NULL says nothing of a value that is there.
-            let valid: Vec<usize> = (0..values.len())
-                .filter(|row| values.is_valid(*row))
-                .collect();
-            let rows = UInt64Array::from_iter_values(valid.iter().map(|row| *row as u64));
-            let values = take(values, &rows, None).map_err(|e| Error::Invalid(e.to_string()))?;
-            let mut encoded = Vec::new();
-            fixed.encoding.encode(&values, &mut encoded)?;
-            let size = fixed.size;
-            for ((at, row), given) in valid.iter().enumerate().zip(encoded.chunks_exact(size)) {
-                let mut cell = 0usize;
-                for (axis, length) in fixed.axes.iter().zip(fixed.variable.shape()) {
-                    let index = indices.get(*axis).and_then(|indices| indices.get(*row));
-                    let index = usize::try_from(index.copied().unwrap_or(0)).unwrap_or(0);
-                    let length = usize::try_from(*length).unwrap_or(usize::MAX);
-                    cell = cell.saturating_mul(length).saturating_add(index);
-                }
-                if fixed.stored.get(cell * size..(cell + 1) * size) != Some(given) {
-                    return Err(Error::Invalid(format!(
-                        "{} does not grow, and holds another value than {} where a row says so",
-                        fixed.variable.path,
-                        show(&values, at)
-                    )));
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Writes what is left, the new coordinates, and the new length.
     pub(super) async fn finish(&mut self, transaction: &mut Transaction) -> Result<()> {
         self.close()?;
         let length = self.growing()?.1.length();
         for (column, gathered) in &mut self.gathered {
             gathered.flush(transaction, length).await?;
-            let unset = if *column != usize::MAX && self.has_gaps {
-                Unset::Refused
-            } else {
-                Unset::Unwritten
-            };
-            gathered
-                .fill_up(transaction, length, self.before, unset)
-                .await?;
+            if *column != usize::MAX && self.has_gaps {
+                gathered.check_fill()?;
+            }
+            gathered.fill_up(transaction, length, self.before).await?;
+        }
+        for (_, fixed) in &self.fixed {
+            fixed.finish(transaction).await?;
+        }
+        if self.sink.is_new {
+            self.write_coordinates(transaction).await?;
         }
         let added = self.growing()?.1.added()?;
         if let (Some((variable, encoding)), Some(added)) = (&self.coordinate, &added) {
-            window::extend(transaction, variable, encoding, added).await?;
+            window::extend(transaction, variable, encoding, added, self.before).await?;
         }
         let sink = self.sink;
         if let Some(axis) = sink.grid.axes.get(sink.grows)
             && length > self.before
         {
             transaction.resize(&self.group, &axis.name, length)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the coordinates of the dimensions that do not grow.
+    async fn write_coordinates(&self, transaction: &mut Transaction) -> Result<()> {
+        let sink = self.sink;
+        for (at, axis) in sink.grid.axes.iter().enumerate() {
+            let place = dimension(transaction.dataset(), &sink.target.group, &axis.name)?;
+            let (Some(variable), Some(values)) = (place.coordinate, &axis.values) else {
+                continue;
+            };
+            if at == sink.grows || values.is_empty() {
+                continue;
+            }
+            let encoding = Encoding::of_variable(&variable, &sink.target.decode)?;
+            window::extend(transaction, &variable, &encoding, values, 0).await?;
         }
         Ok(())
     }

@@ -1,0 +1,176 @@
+//! The metadata documents of a hierarchy, all at once: what a change has to keep in step.
+
+use std::collections::BTreeMap;
+
+use super::hierarchy::{self, ARRAY, ATTRIBUTES, CONSOLIDATED, GROUP, V3};
+use super::json::Json;
+use crate::array::{Dataset, Group};
+use crate::error::{Result, Within};
+use crate::store::Store;
+use crate::store::write::{Version, write_id};
+
+/// The documents of a hierarchy.
+#[derive(Debug)]
+pub(super) enum Metadata {
+    /// One array, whose own document is all there is.
+    Single { key: String, version: Version },
+    /// Documents of all members in one, which is what readers look at.
+    Consolidated {
+        key: String,
+        root: Json,
+        version: Option<Version>,
+    },
+}
+
+/// Documents by their keys.
+pub(super) type Documents = BTreeMap<String, Json>;
+
+/// The metadata by which readers see a hierarchy, and all documents of its members.
+pub(super) async fn hierarchy_documents(
+    store: &Store,
+    dataset: &Dataset,
+) -> Result<(Metadata, Documents)> {
+    let mut documents = Documents::new();
+    if let Some((root, version)) = get(store, V3).await? {
+        if root.get("node_type").text() == Some("array") {
+            documents.insert(V3.to_owned(), root);
+            let key = V3.to_owned();
+            return Ok((Metadata::Single { key, version }, documents));
+        }
+        match hierarchy::consolidated_v3(&root) {
+            Some(metadata) => {
+                for (path, document) in metadata.object() {
+                    documents.insert(hierarchy::key(path, V3), document.clone());
+                }
+            }
+            None => {
+                for key in own_keys(&dataset.root, &[V3], &[V3]) {
+                    if let Some((document, _)) = get(store, &key).await? {
+                        documents.insert(key, document);
+                    }
+                }
+            }
+        }
+        return Ok((
+            Metadata::Consolidated {
+                key: V3.to_owned(),
+                root,
+                version: Some(version),
+            },
+            documents,
+        ));
+    }
+    if let Some((root, version)) = get(store, CONSOLIDATED).await? {
+        for (key, document) in root.get("metadata").object() {
+            documents.insert(key.clone(), document.clone());
+        }
+        return Ok((
+            Metadata::Consolidated {
+                key: CONSOLIDATED.to_owned(),
+                root,
+                version: Some(version),
+            },
+            documents,
+        ));
+    }
+    if let Some((document, version)) = get(store, ARRAY).await? {
+        documents.insert(ARRAY.to_owned(), document);
+        let key = ARRAY.to_owned();
+        return Ok((Metadata::Single { key, version }, documents));
+    }
+    for key in own_keys(&dataset.root, &[GROUP, ATTRIBUTES], &[ARRAY, ATTRIBUTES]) {
+        if let Some((document, _)) = get(store, &key).await? {
+            documents.insert(key, document);
+        }
+    }
+    let root = consolidated_v2(&documents);
+    Ok((
+        Metadata::Consolidated {
+            key: CONSOLIDATED.to_owned(),
+            root,
+            version: None,
+        },
+        documents,
+    ))
+}
+
+/// The keys of the documents of all members, whether they are there or not.
+pub(super) fn own_keys(root: &Group, of_group: &[&str], of_array: &[&str]) -> Vec<String> {
+    let mut keys = Vec::new();
+    for group in root.walk() {
+        keys.extend(
+            of_group
+                .iter()
+                .map(|name| hierarchy::key(&group.path, name)),
+        );
+        let variables = group.variables.iter().map(|variable| variable.path.clone());
+        let unreadable = group
+            .unreadable
+            .iter()
+            .map(|array| hierarchy::key(&group.path, &array.name));
+        for path in variables.chain(unreadable) {
+            keys.extend(of_array.iter().map(|name| hierarchy::key(&path, name)));
+        }
+    }
+    keys
+}
+
+/// A document with its version; `None` when there is none.
+pub(super) async fn get(store: &Store, key: &str) -> Result<Option<(Json, Version)>> {
+    let Some((bytes, version)) = store.get_versioned(key).await? else {
+        return Ok(None);
+    };
+    Ok(Some((Json::parse(&bytes).within(|| key)?, version)))
+}
+
+/// The document of Zarr v2 that holds all others.
+pub(super) fn consolidated_v2(documents: &Documents) -> Json {
+    let members = documents.iter();
+    Json::Object(vec![
+        (
+            "metadata".to_owned(),
+            Json::Object(
+                members
+                    .map(|(key, json)| (key.clone(), json.clone()))
+                    .collect(),
+            ),
+        ),
+        ("zarr_consolidated_format".to_owned(), Json::Integer(1)),
+    ])
+}
+
+/// Lets the document of a root group of Zarr v3 hold those of `members` too.
+pub(super) fn consolidate_v3(root: &mut Json, members: Json) {
+    let consolidated = Json::Object(vec![
+        ("kind".to_owned(), Json::Text("inline".to_owned())),
+        ("must_understand".to_owned(), Json::Bool(false)),
+        ("metadata".to_owned(), members),
+    ]);
+    root.set("consolidated_metadata", consolidated);
+}
+
+/// The documents of all members of Zarr v3 but the root, by their paths.
+pub(super) fn members_v3(documents: &Documents) -> Json {
+    let members = documents.iter().filter_map(|(key, document)| {
+        let path = key.strip_suffix(V3)?.strip_suffix('/')?;
+        Some((path.to_owned(), document.clone()))
+    });
+    Json::Object(members.collect())
+}
+
+/// White space by which a document differs from every other one with the same meaning.
+///
+/// Versions of objects are mostly sums of their bytes: a writer that has been given up and expects an earlier version must
+/// not meet one that looks the same.
+pub(super) fn mark() -> Vec<u8> {
+    let id = write_id();
+    let random = id.rsplit('-').next().unwrap_or(&id);
+    let bits = random
+        .bytes()
+        .flat_map(|byte| (0..7).map(move |at| byte >> at & 1));
+    let mut mark: Vec<u8> = bits
+        .map(|bit| if bit == 0 { b' ' } else { b'\t' })
+        .collect();
+    mark.push(b'\n');
+    mark
+}
