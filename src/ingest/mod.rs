@@ -395,10 +395,7 @@ impl<'a> Ingest<'a> {
             return Ok(None);
         };
         self.known = Some((known, version));
-        Ok(Some(SliceReport {
-            version: version,
-            ..report
-        }))
+        Ok(Some(SliceReport { version, ..report }))
     }
 
     async fn extend_in(
