@@ -38,14 +38,47 @@ impl Journal {
         })
     }
 
-    /// Makes the journal valid, by which the change is decided, and does what it says.
-    pub(super) async fn commit(&self, store: &Store, durability: Durability) -> Result<()> {
+    /// Makes the journal valid, by which the change is decided, and does what it says. Objects in `unsynced` become durable
+    /// together with it.
+    ///
+    /// ```text
+    /// write    journal and documents under other names         sync them all, with the chunks of the change
+    /// rename   the journal                                     sync its directory: the change is decided
+    /// rename   chunks and documents                            sync their directories
+    /// remove   the journal
+    /// ```
+    pub(super) async fn commit(
+        &self,
+        store: &Store,
+        unsynced: &[String],
+        durability: Durability,
+    ) -> Result<()> {
         let json = serde_json::to_vec(self)
             .map_err(|e| Error::Invalid(format!("the journal cannot be written: {e}")))?;
-        store
-            .put(&private(NAME), json, Expect::Anything, durability)
-            .await?;
-        self.apply(store, durability).await.map_err(|error| {
+        let journal = store.stage(&[Object {
+            key: private(NAME),
+            bytes: json.into(),
+            expect: Expect::Anything,
+        }])?;
+        let documents = store.stage(&self.objects()?)?;
+        if durability == Durability::Full {
+            store.settle(&[&journal, &documents], unsynced)?;
+        }
+        store.reveal(&journal)?;
+        let decided = async {
+            if durability == Durability::Full {
+                store.settle(&[], &[private(NAME)])?;
+            }
+            store.rename_all(&self.moves, Durability::None)?;
+            store.reveal(&documents)?;
+            if durability == Durability::Full {
+                let moved = self.moves.iter().map(|(_, to)| to.clone());
+                let objects = self.objects()?.into_iter().map(|object| object.key);
+                store.settle(&[], &moved.chain(objects).collect::<Vec<_>>())?;
+            }
+            store.delete_all(&[private(NAME)]).await
+        };
+        decided.await.map_err(|error| {
             Error::io(
                 "the change is decided, but could not be published; it will be when the dataset is used next",
                 error,
@@ -53,16 +86,24 @@ impl Journal {
         })
     }
 
+    /// The metadata and the entries of the log, in the order in which readers may see them.
+    fn objects(&self) -> Result<Vec<Object>> {
+        let documents = self.documents.iter().map(|(key, text)| Object {
+            key: key.clone(),
+            bytes: text.clone().into_bytes().into(),
+            expect: Expect::Anything,
+        });
+        let mut objects: Vec<Object> = documents.collect();
+        objects.extend(log::objects(&self.log)?);
+        Ok(objects)
+    }
+
+    /// Does what a journal says that a crash has left.
     async fn apply(&self, store: &Store, durability: Durability) -> Result<()> {
         if !self.moves.is_empty() {
             store.rename_all(&self.moves, durability)?;
         }
-        // One after the other: with the first, readers of the whole dataset see the change.
-        for (key, text) in &self.documents {
-            let bytes = text.clone().into_bytes();
-            store.put(key, bytes, Expect::Anything, durability).await?;
-        }
-        log::write(store, &self.log, durability).await?;
+        store.put_all(self.objects()?, durability).await?;
         store.delete_all(&[private(NAME)]).await
     }
 }

@@ -39,9 +39,21 @@ impl Log {
     /// # Errors
     /// `Corrupt` when an entry is damaged, `Io` when the storage fails.
     pub async fn read(store: &Store) -> Result<Self> {
+        let keys = store.list_all(&private("log")).await?;
+        Self::of_keys(store, &keys).await
+    }
+
+    /// Reads the last entry of the log alone, which is all that the next one depends on.
+    pub(super) async fn last(store: &Store) -> Result<Self> {
+        let mut keys = store.list_all(&private("log")).await?;
+        keys.drain(..keys.len().saturating_sub(1));
+        Self::of_keys(store, &keys).await
+    }
+
+    async fn of_keys(store: &Store, keys: &[String]) -> Result<Self> {
         let mut entries = Vec::new();
-        for key in store.list_all(&private("log")).await? {
-            let Some(bytes) = store.get(&key).await? else {
+        for key in keys {
+            let Some(bytes) = store.get(key).await? else {
                 continue;
             };
             let entry: Entry = serde_json::from_slice(&bytes)
@@ -101,7 +113,12 @@ fn entry(version: u64, operation: &str, lengths: BTreeMap<String, u64>, rewrites
 
 /// Writes entries; one that is there already is written again.
 pub(super) async fn write(store: &Store, entries: &[Entry], durability: Durability) -> Result<()> {
-    let objects = entries
+    store.put_all(objects(entries)?, durability).await.map(drop)
+}
+
+/// The objects that entries are.
+pub(super) fn objects(entries: &[Entry]) -> Result<Vec<Object>> {
+    entries
         .iter()
         .map(|entry| {
             let json = serde_json::to_vec(entry)
@@ -112,6 +129,5 @@ pub(super) async fn write(store: &Store, entries: &[Entry], durability: Durabili
                 expect: Expect::Anything,
             })
         })
-        .collect::<Result<_>>()?;
-    store.put_all(objects, durability).await.map(drop)
+        .collect()
 }

@@ -104,7 +104,7 @@ impl Target {
             if lock.was_abandoned() {
                 appender.fence().await?;
             }
-            let log = Log::read(&self.store).await?;
+            let log = Log::last(&self.store).await?;
             Ok((appender, log))
         };
         match begun.await {
@@ -234,7 +234,8 @@ impl Transaction {
         let durability = self.options.durability;
         if self.store.is_local() {
             let journal = Journal::new(&publication, entries)?;
-            journal.commit(&self.store, durability).await?;
+            let unsynced = &publication.unsynced;
+            journal.commit(&self.store, unsynced, durability).await?;
             return Ok(Outcome::Committed { version });
         }
         self.lock.check().await?;

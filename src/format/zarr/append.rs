@@ -26,6 +26,9 @@ use crate::store::write::{Durability, Expect, Object, PRIVATE, Put, Version, wri
 /// Objects that are encoded at the same time, and put together.
 const BATCH: usize = 16;
 
+/// Objects that nobody sees yet are made durable when there are so many.
+const UNSYNCED: usize = 512;
+
 /// A hierarchy that is being changed.
 #[derive(Debug)]
 pub(super) struct ZarrAppender {
@@ -42,6 +45,8 @@ pub(super) struct ZarrAppender {
     /// Name of the place for objects that are put aside.
     aside: String,
     moves: Vec<(String, String)>,
+    /// Objects that have been put, but may be lost with the power.
+    unsynced: Vec<String>,
 }
 
 /// An array as its metadata tells.
@@ -77,6 +82,7 @@ pub(super) async fn begin(
         new: None,
         aside: format!("{PRIVATE}/aside/{}", write_id()),
         moves: Vec::new(),
+        unsynced: Vec::new(),
     })
 }
 
@@ -124,6 +130,7 @@ pub(super) fn create(
         new: Some(documents),
         aside: format!("{PRIVATE}/aside/{}", write_id()),
         moves: Vec::new(),
+        unsynced: Vec::new(),
     })
 }
 
@@ -338,15 +345,17 @@ impl Appender for ZarrAppender {
     }
 
     async fn publication(&mut self) -> Result<Publication> {
+        let unsynced = std::mem::take(&mut self.unsynced);
         let shapes = self.changed_shapes();
         if self.new.is_some() {
-            return self.first_publication(shapes).await;
+            return self.first_publication(shapes, unsynced).await;
         }
         let mut documents = Vec::new();
         if shapes.is_empty() && self.attributes.is_empty() {
             return Ok(Publication {
                 moves: self.moves.clone(),
                 documents,
+                unsynced,
             });
         }
         match &self.metadata {
@@ -391,6 +400,7 @@ impl Appender for ZarrAppender {
         Ok(Publication {
             moves: self.moves.clone(),
             documents,
+            unsynced,
         })
     }
 
@@ -442,7 +452,11 @@ impl ZarrAppender {
     }
 
     /// Puts the documents of all members; what is left to publish is the root, without which nobody finds them.
-    async fn first_publication(&self, shapes: Vec<(String, Json)>) -> Result<Publication> {
+    async fn first_publication(
+        &self,
+        shapes: Vec<(String, Json)>,
+        mut unsynced: Vec<String>,
+    ) -> Result<Publication> {
         let (Some(new), Metadata::Consolidated { key, version, .. }) = (&self.new, &self.metadata)
         else {
             return Ok(Publication::default());
@@ -460,10 +474,11 @@ impl ZarrAppender {
         }
         let root = if key == V3 { V3 } else { GROUP };
         let members = all.iter().filter(|(key, _)| *key != root);
-        let members = members.map(|(key, document)| anyway(key, document));
-        self.store
-            .put_all(members.collect(), self.durability)
-            .await?;
+        let members: Vec<Object> = members
+            .map(|(key, document)| anyway(key, document))
+            .collect();
+        unsynced.extend(members.iter().map(|object| object.key.clone()));
+        self.store.put_all(members, Durability::None).await?;
         let mut documents = vec![self.object(key, &consolidated(key, &all), version.as_ref())];
         if let (false, Some(group)) = (key == V3, all.get(root)) {
             documents.push(anyway(root, group));
@@ -471,6 +486,7 @@ impl ZarrAppender {
         Ok(Publication {
             moves: Vec::new(),
             documents,
+            unsynced,
         })
     }
 
@@ -481,20 +497,28 @@ impl ZarrAppender {
         }
         let mut puts = Vec::with_capacity(objects.len());
         for (key, bytes, visible) in objects {
-            let place = if visible && old == OldCells::Changed {
+            // What readers see has to be whole at any time, after a loss of power too: it gets its place when it is durable.
+            let waits = old == OldCells::Changed || self.durability == Durability::Full;
+            let place = if visible && waits {
                 let aside = format!("{}/{key}", self.aside);
                 self.moves.push((aside.clone(), key));
                 aside
             } else {
                 key
             };
+            self.unsynced.push(place.clone());
             puts.push(Object {
                 key: place,
                 bytes: bytes.into(),
                 expect: Expect::Anything,
             });
         }
-        self.store.put_all(puts, self.durability).await.map(drop)
+        self.store.put_all(puts, Durability::None).await?;
+        if self.unsynced.len() >= UNSYNCED && self.durability == Durability::Full {
+            self.store
+                .settle(&[], &std::mem::take(&mut self.unsynced))?;
+        }
+        Ok(())
     }
 
     /// What an earlier writer left beyond the shapes is replaced; what it may still be about to write must fail, so that
