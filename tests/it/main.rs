@@ -8,6 +8,7 @@
 )]
 
 mod aggregate;
+mod append_cli;
 mod cli;
 mod common;
 mod contract;

@@ -5,7 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::attributes::DIMENSIONS;
 use super::documents::Documents;
-use super::fill::number;
+use super::dtype::DataType;
+use super::fill::{fill_value, number};
 use super::hierarchy::{self, ARRAY, ATTRIBUTES, CONSOLIDATED, GROUP, V3};
 use super::json::Json;
 use crate::array::blueprint::{Blueprint, Codecs, NewVariable};
@@ -148,7 +149,11 @@ fn array_v3(variable: &NewVariable) -> Result<Json> {
         Codecs::Steps(steps) => steps.clone(),
     };
     let little = || object([("endian", text("little"))]);
-    let bytes = if variable.element.is_numeric() && size > 1 {
+    let dtype = DataType {
+        element: variable.element,
+        time: None,
+    };
+    let bytes = if dtype.swap_unit() > 1 {
         extension("bytes", little())
     } else {
         extension("bytes", Json::Object(Vec::new()))
@@ -220,7 +225,7 @@ fn declared(variable: &NewVariable) -> Result<Option<Vec<u8>>> {
     let Some(value) = variable.attributes.get(FILL) else {
         return Ok(None);
     };
-    let dtype = super::dtype::DataType {
+    let dtype = DataType {
         element: variable.element,
         time: None,
     };
@@ -240,14 +245,12 @@ fn declared(variable: &NewVariable) -> Result<Option<Vec<u8>>> {
     let Some(json) = json else {
         return Ok(None);
     };
-    super::fill::fill_value(&json, dtype)
-        .map(Some)
-        .map_err(|_| {
-            Error::Invalid(format!(
-                "the fill value {value} cannot be stored as {}",
-                variable.element.name()
-            ))
-        })
+    fill_value(&json, dtype).map(Some).map_err(|_| {
+        Error::Invalid(format!(
+            "the fill value {value} cannot be stored as {}",
+            variable.element.name()
+        ))
+    })
 }
 
 fn without_fill(own: &Attributes) -> Json {

@@ -214,6 +214,10 @@ impl AppendConfig {
     #[must_use]
     pub(super) fn variable(&self, name: &str) -> VariableConfig {
         let mut config = self.variables.get("*").cloned().unwrap_or_default();
+        // The coordinate of one of the dimensions that all have does not have them all.
+        config.dims = config
+            .dims
+            .filter(|dims| !dims.iter().any(|dim| dim == name));
         if let Some(own) = self.variables.get(name) {
             if own.dims.is_some() {
                 config.dims.clone_from(&own.dims);
