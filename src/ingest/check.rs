@@ -307,10 +307,9 @@ fn differs(left: &ArrayRef, right: &ArrayRef, tolerance: f64) -> Option<usize> {
         match (&numbers_left, &numbers_right) {
             (Some(left), Some(right)) => {
                 let (left, right) = (left.value(*at), right.value(*at));
-                // NaN is near nothing, not even itself.
-                left != right
-                    && !(left.is_nan() && right.is_nan())
-                    && !((left - right).abs() <= tolerance)
+                let is_same = left == right || left.is_nan() && right.is_nan();
+                let is_near = (left - right).abs() <= tolerance;
+                !is_same && !is_near
             }
             _ => show(left, *at) != show(right, *at),
         }
