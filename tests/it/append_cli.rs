@@ -4,6 +4,7 @@ mod checks;
 mod command;
 mod crashes;
 mod encodings;
+mod objects;
 mod slices;
 
 use std::collections::BTreeMap;

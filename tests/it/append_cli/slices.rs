@@ -291,3 +291,38 @@ async fn attributes_are_computed_by_sql() {
     // Nothing is left that a reader would find.
     assert!(contents(&place.path("other.zarr")).is_empty());
 }
+
+#[tokio::test]
+async fn inserts_and_slices_fill_the_same_chunks() {
+    let place = Place::new();
+    let config = json!({"variables": {"tas": {"encoding": {"chunks": [3, 1, 2]}}}});
+    let mut days = Vec::new();
+    for day in 1..=7 {
+        days.push(place.day(day).await);
+    }
+    place
+        .append("cube.zarr", &[&days[0]], config)
+        .await
+        .unwrap();
+    let target = place.path("cube.zarr");
+    for (at, day) in days.iter().enumerate().skip(1) {
+        if at % 3 == 2 {
+            place.append("cube.zarr", &[day], json!({})).await.unwrap();
+        } else {
+            place
+                .rows(&format!("INSERT INTO '{target}' SELECT * FROM '{day}'"))
+                .await;
+        }
+    }
+    assert_alike(
+        &place.sums("cube.zarr").await,
+        &sums_of(&[1, 2, 3, 4, 5, 6, 7]),
+    );
+    let replaced = format!(
+        "REPLACE INTO '{target}' SELECT time, lat, lon, tas + 10 AS tas FROM '{target}' WHERE time = '2000-01-05'"
+    );
+    place.rows(&replaced).await;
+    let mut sums = sums_of(&[1, 2, 3, 4, 15, 6, 7]);
+    sums[4][0] = "2000-01-05T00:00:00".into();
+    assert_alike(&place.sums("cube.zarr").await, &sums);
+}
