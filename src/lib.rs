@@ -1,6 +1,6 @@
 //! SQL over chunked scientific arrays.
 //!
-//! A variable of a netCDF-4, HDF5, Zarr or Blosc2 dataset is a table whose rows are the cells of its grid. A statement
+//! A variable of a netCDF, HDF5, Zarr or Blosc2 dataset is a table whose rows are the cells of its grid. A statement
 //! decides which bytes of which chunks are touched; nothing else is read.
 //!
 //! ```text

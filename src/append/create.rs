@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::log::Log;
 use super::{
     AppendOptions, Target, Transaction, journal, lengths, private, refuse_foreign_lock, release,
 };
@@ -59,7 +58,7 @@ impl Target {
         let begun = async {
             if store.is_local() {
                 journal::recover(store, options.durability).await?;
-                journal::clean(store).await?;
+                journal::clean(store)?;
             }
             self.make_room(existing).await?;
             store
@@ -76,7 +75,8 @@ impl Target {
                 lock,
                 lengths: lengths(appender.dataset()),
                 appender,
-                log: Log::default(),
+                last: None,
+                is_file: false,
                 rewrites: false,
                 creates: true,
             }),

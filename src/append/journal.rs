@@ -7,104 +7,96 @@ use super::private;
 use crate::error::{Error, Result, Within};
 use crate::format::Publication;
 use crate::store::Store;
-use crate::store::write::{Durability, Expect, Object};
+use crate::store::write::{Durability, Expect, Object, write_id};
 
 const NAME: &str = "commit";
 
-/// All steps of a publication, each of which may be done again.
+/// All steps of a publication, each of which may be done again: files that are complete and durable get their names.
+///
+/// That needs no room on the disk, so that a full one shows before the change is decided.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Journal {
     moves: Vec<(String, String)>,
-    /// Keys and contents.
-    documents: Vec<(String, String)>,
-    log: Vec<Entry>,
+}
+
+/// A commit that did not come to its end.
+pub(super) enum Failure {
+    /// Nothing has changed.
+    Undone(Error),
+    /// The change is decided or may be: nothing that belongs to it must be removed.
+    Decided(Error),
 }
 
 impl Journal {
-    pub(super) fn new(publication: &Publication, log: Vec<Entry>) -> Result<Self> {
-        let text = |object: &Object| {
-            let text = String::from_utf8(object.bytes.to_vec())
-                .map_err(|_| Error::Corrupt(format!("{} is not UTF-8", object.key)))?;
-            Ok((object.key.clone(), text))
-        };
-        Ok(Self {
-            moves: publication.moves.clone(),
-            documents: publication
-                .documents
-                .iter()
-                .map(text)
-                .collect::<Result<_>>()?,
-            log,
-        })
+    /// Puts everything that is to be published beside its places, where all of it waits for the disk together.
+    pub(super) async fn prepare(
+        store: &Store,
+        publication: Publication,
+        entries: &[Entry],
+        durability: Durability,
+    ) -> Result<Self> {
+        let mut moves = publication.moves;
+        let place = private(&format!("aside/{}", write_id()));
+        let mut staged = Vec::new();
+        // In this order: with the first document, readers of the whole dataset see the change.
+        let documents = publication.documents.into_iter();
+        for (number, object) in (0..).zip(documents.chain(log::objects(entries)?)) {
+            let aside = format!("{place}/{number}");
+            moves.push((aside.clone(), object.key));
+            staged.push(Object {
+                key: aside,
+                bytes: object.bytes,
+                expect: Expect::Absent,
+            });
+        }
+        store.put_all(staged, Durability::None).await?;
+        if durability == Durability::Full {
+            let mut unsynced = publication.unsynced;
+            unsynced.extend(moves.iter().map(|(from, _)| from.clone()));
+            store.sync_all(&unsynced)?;
+        }
+        Ok(Self { moves })
     }
 
-    /// Makes the journal valid, by which the change is decided, and does what it says. Objects in `unsynced` become durable
-    /// together with it.
-    ///
-    /// ```text
-    /// write    journal and documents under other names         sync them all, with the chunks of the change
-    /// rename   the journal                                     sync its directory: the change is decided
-    /// rename   chunks and documents                            sync their directories
-    /// remove   the journal
-    /// ```
+    /// Makes the journal valid, by which the change is decided, and does what it says.
     pub(super) async fn commit(
         &self,
         store: &Store,
-        unsynced: &[String],
         durability: Durability,
-    ) -> Result<()> {
-        let json = serde_json::to_vec(self)
-            .map_err(|e| Error::Invalid(format!("the journal cannot be written: {e}")))?;
-        let journal = store.stage(&[Object {
-            key: private(NAME),
-            bytes: json.into(),
-            expect: Expect::Anything,
-        }])?;
-        let documents = store.stage(&self.objects()?)?;
-        if durability == Durability::Full {
-            store.settle(&[&journal, &documents], unsynced)?;
+    ) -> Result<(), Failure> {
+        let json = serde_json::to_vec(self).map_err(|e| {
+            Failure::Undone(Error::Invalid(format!(
+                "the journal cannot be written: {e}"
+            )))
+        })?;
+        let put = store
+            .put(&private(NAME), json, Expect::Anything, durability)
+            .await;
+        if let Err(error) = put {
+            return Err(self.withdraw(store, error).await);
         }
-        store.reveal(&journal)?;
-        let decided = async {
-            if durability == Durability::Full {
-                store.settle(&[], &[private(NAME)])?;
-            }
-            store.rename_all(&self.moves, Durability::None)?;
-            store.reveal(&documents)?;
-            if durability == Durability::Full {
-                let moved = self.moves.iter().map(|(_, to)| to.clone());
-                let objects = self.objects()?.into_iter().map(|object| object.key);
-                store.settle(&[], &moved.chain(objects).collect::<Vec<_>>())?;
-            }
-            store.delete_all(&[private(NAME)]).await
-        };
-        decided.await.map_err(|error| {
-            Error::io(
-                "the change is decided, but could not be published; it will be when the dataset is used next",
-                error,
-            )
-        })
+        if let Err(error) = store.rename_all(&self.moves, durability) {
+            return Err(self.withdraw(store, error).await);
+        }
+        // A journal that stays is done again, which changes nothing.
+        let _ = store.delete_all(&[private(NAME)]).await;
+        Ok(())
     }
 
-    /// The metadata and the entries of the log, in the order in which readers may see them.
-    fn objects(&self) -> Result<Vec<Object>> {
-        let documents = self.documents.iter().map(|(key, text)| Object {
-            key: key.clone(),
-            bytes: text.clone().into_bytes().into(),
-            expect: Expect::Anything,
+    /// Takes the journal back, if nothing that it says has been done.
+    async fn withdraw(&self, store: &Store, error: Error) -> Failure {
+        let is_begun = self.moves.iter().any(|(from, _)| {
+            store
+                .local_path(from)
+                .is_none_or(|from| !from.try_exists().unwrap_or(false))
         });
-        let mut objects: Vec<Object> = documents.collect();
-        objects.extend(log::objects(&self.log)?);
-        Ok(objects)
-    }
-
-    /// Does what a journal says that a crash has left.
-    async fn apply(&self, store: &Store, durability: Durability) -> Result<()> {
-        if !self.moves.is_empty() {
-            store.rename_all(&self.moves, durability)?;
+        if !is_begun && store.delete_all(&[private(NAME)]).await.is_ok() {
+            return Failure::Undone(error);
         }
-        store.put_all(self.objects()?, durability).await?;
-        store.delete_all(&[private(NAME)]).await
+        Failure::Decided(Error::io(
+            "the change is decided, but could not be published; it will be when the dataset is used next",
+            error,
+        ))
     }
 }
 
@@ -123,14 +115,14 @@ pub(super) async fn recover(store: &Store, durability: Durability) -> Result<()>
     let journal: Journal = serde_json::from_slice(&bytes)
         .map_err(|e| Error::Corrupt(format!("the journal is damaged: {e}")))
         .within(|| private(NAME))?;
-    journal.apply(store, durability).await
+    store.rename_all(&journal.moves, durability)?;
+    store.delete_all(&[private(NAME)]).await
 }
 
 /// Removes what writers that are gone have begun to write or put aside; the caller holds the lock.
-pub(super) async fn clean(store: &Store) -> Result<()> {
+pub(super) fn clean(store: &Store) -> Result<()> {
     for place in ["tmp", "aside"] {
-        let left = store.list_all(&private(place)).await?;
-        store.delete_all(&left).await?;
+        store.remove_directory(&private(place))?;
     }
     Ok(())
 }

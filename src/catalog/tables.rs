@@ -199,7 +199,7 @@ pub(crate) fn decode_options(opened: &Opened, options: &HyperslabOptions) -> Dec
     DecodeOptions {
         decode: options.decode,
         nan_as_null: options.nan_as_null,
-        default_fill: opened.dataset.format == "netcdf4",
+        default_fill: opened.dataset.has_netcdf_fills(),
     }
 }
 

@@ -130,7 +130,7 @@ pub(crate) enum InfoFormat {
     Json,
 }
 
-/// SQL over chunked scientific arrays: netCDF-4, HDF5, Zarr and Blosc2.
+/// SQL over chunked scientific arrays: netCDF, HDF5, Zarr and Blosc2.
 #[derive(Debug, Parser)]
 #[command(name = "hyperslab", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 struct Args {

@@ -324,14 +324,14 @@ impl<'a> Ingest<'a> {
             return Ok(None);
         };
         self.removes = false;
-        self.known = Some((known, Some(version)));
+        self.known = Some((known, version));
         Ok(Some(self.report(
             item,
             Action::Created,
             0,
             &addition,
             filled,
-            Some(version),
+            version,
         )))
     }
 
@@ -394,11 +394,8 @@ impl<'a> Ingest<'a> {
         let Outcome::Committed { version } = outcome else {
             return Ok(None);
         };
-        self.known = Some((known, Some(version)));
-        Ok(Some(SliceReport {
-            version: Some(version),
-            ..report
-        }))
+        self.known = Some((known, version));
+        Ok(Some(SliceReport { version, ..report }))
     }
 
     async fn extend_in(

@@ -16,6 +16,8 @@ use parking_lot::Mutex;
 use crate::error::{Error, Result};
 
 pub mod lock;
+pub mod patch;
+pub mod replace;
 pub mod write;
 
 /// Open file handles kept per location.
@@ -126,6 +128,25 @@ impl Store {
         Self {
             location: location.into(),
             backend: Backend::Remote { objects, prefix },
+        }
+    }
+
+    /// The same location without the files that are open: what other programs have put in their places is seen.
+    #[must_use]
+    pub fn afresh(&self) -> Self {
+        let backend = match &self.backend {
+            Backend::Local { root, .. } => Backend::Local {
+                root: Arc::clone(root),
+                files: Arc::default(),
+            },
+            Backend::Remote { objects, prefix } => Backend::Remote {
+                objects: Arc::clone(objects),
+                prefix: prefix.clone(),
+            },
+        };
+        Self {
+            location: Arc::clone(&self.location),
+            backend,
         }
     }
 

@@ -64,12 +64,6 @@ pub struct Object {
     pub expect: Expect,
 }
 
-/// Objects of a local store that have been written, but not yet under their names.
-#[derive(Debug)]
-pub struct Staged {
-    objects: Vec<(PathBuf, String)>,
-}
-
 /// Whether what has been written survives a loss of power.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
@@ -127,55 +121,17 @@ impl Store {
         Ok(put.into_iter().next().unwrap_or(Put::Conflict))
     }
 
-    /// Writes objects of a local store without giving them their names, which [`Store::reveal`] does.
-    ///
-    /// # Errors
-    /// `Io` when the storage fails; `Unsupported` for a store that is not local.
-    pub fn stage(&self, objects: &[Object]) -> Result<Staged> {
-        let Backend::Local { root, .. } = &self.backend else {
-            return Err(self.not_local());
-        };
-        let mut local = Local::new(root, Durability::None);
-        let mut staged = Vec::new();
-        local
-            .stage(objects, &mut staged)
-            .map_err(|(key, e)| self.unwritten(&key, e))?;
-        let keys = objects.iter().map(|object| object.key.clone());
-        Ok(Staged {
-            objects: staged.into_iter().zip(keys).collect(),
-        })
-    }
-
-    /// Makes staged objects durable, and others that were put without [`Durability::Full`], all at the same time.
+    /// Makes objects durable that were put without [`Durability::Full`], and their names; those of a store that is not
+    /// local are. Objects that are not there any more are passed over.
     ///
     /// # Errors
     /// `Io` when the storage fails.
-    pub fn settle(&self, staged: &[&Staged], keys: &[String]) -> Result<()> {
+    pub fn sync_all(&self, keys: &[String]) -> Result<()> {
         let Backend::Local { root, .. } = &self.backend else {
             return Ok(());
         };
-        let mut paths = around(root, keys);
-        let staged = staged.iter().flat_map(|staged| &staged.objects);
-        paths.extend(staged.map(|(path, _)| path.clone()));
-        sync(&paths.into_iter().collect::<Vec<_>>()).map_err(|e| self.unwritten("", e))
-    }
-
-    /// Gives staged objects their names, in their order; whatever has them is replaced.
-    ///
-    /// # Errors
-    /// `Io` when the storage fails; `Unsupported` for a store that is not local.
-    pub fn reveal(&self, staged: &Staged) -> Result<()> {
-        let Backend::Local { root, .. } = &self.backend else {
-            return Err(self.not_local());
-        };
-        let mut local = Local::new(root, Durability::None);
-        for (path, key) in &staged.objects {
-            local
-                .rename(path, key)
-                .map_err(|e| self.unwritten(key, e))?;
-        }
-        self.forget_files();
-        Ok(())
+        let paths: Vec<PathBuf> = around(root, keys).into_iter().collect();
+        sync(&paths).map_err(|e| self.unwritten("", e))
     }
 
     /// Moves objects of a local store, one after the other, and makes that durable.
@@ -227,6 +183,20 @@ impl Store {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// Removes a directory of a local store with all that is in it; that there is none is no error.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails; `Unsupported` for a store that is not local.
+    pub fn remove_directory(&self, key: &str) -> Result<()> {
+        let Backend::Local { root, .. } = &self.backend else {
+            return Err(self.not_local());
+        };
+        match fs::remove_dir_all(local_path(root, key)) {
+            Err(e) if !absent(&e) => Err(self.unwritten(key, e)),
+            _ => Ok(()),
         }
     }
 
@@ -390,7 +360,7 @@ impl Store {
         }
     }
 
-    fn unwritten(
+    pub(super) fn unwritten(
         &self,
         key: &str,
         error: impl Into<Box<dyn std::error::Error + Send + Sync>>,

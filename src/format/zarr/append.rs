@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::documents::{
-    Documents, Metadata, consolidate_v3, consolidated_v2, get, hierarchy_documents, members_v3,
+    Documents, Metadata, anyway, consolidate_v3, consolidated, get, hierarchy_documents, mark,
     own_keys,
 };
 use super::hierarchy::{self, ARRAY, ATTRIBUTES, GROUP, V3};
 use super::json::Json;
-use super::writer::{ArrayWriter, bounds, encode, is_visible};
+use super::writer::{ArrayWriter, is_visible};
 use super::{Zarr, create};
 use crate::array::blueprint::Blueprint;
 use crate::array::{Attributes, Dataset, Variable};
@@ -45,6 +45,8 @@ pub(super) struct ZarrAppender {
     /// Name of the place for objects that are put aside.
     aside: String,
     moves: Vec<(String, String)>,
+    /// Objects where there was none that readers know of.
+    added: Vec<String>,
     /// Objects that have been put, but may be lost with the power.
     unsynced: Vec<String>,
 }
@@ -82,6 +84,7 @@ pub(super) async fn begin(
         new: None,
         aside: format!("{PRIVATE}/aside/{}", write_id()),
         moves: Vec::new(),
+        added: Vec::new(),
         unsynced: Vec::new(),
     })
 }
@@ -130,18 +133,9 @@ pub(super) fn create(
         new: Some(documents),
         aside: format!("{PRIVATE}/aside/{}", write_id()),
         moves: Vec::new(),
+        added: Vec::new(),
         unsynced: Vec::new(),
     })
-}
-
-/// The document that holds all others, under its key.
-fn consolidated(key: &str, documents: &Documents) -> Json {
-    if key != V3 {
-        return consolidated_v2(documents);
-    }
-    let mut root = documents.get(V3).cloned().unwrap_or(Json::Null);
-    consolidate_v3(&mut root, members_v3(documents));
-    root
 }
 
 /// The arrays of a hierarchy, by their paths.
@@ -190,6 +184,20 @@ impl Appender for ZarrAppender {
         Ok(self.writer(variable)?.objects.chunk_shape().to_vec())
     }
 
+    fn along(&self, group: &str, dimension: &str) -> Vec<Arc<Variable>> {
+        let before = self.length(group, dimension);
+        self.arrays
+            .values()
+            .filter(|array| is_within(&array.group, group))
+            .map(|array| &array.variable)
+            .filter(|variable| {
+                let mut extents = variable.dimensions.iter().zip(variable.shape());
+                extents.any(|(name, extent)| name == dimension && Some(*extent) == before)
+            })
+            .cloned()
+            .collect()
+    }
+
     async fn write(&mut self, region: Region) -> Result<()> {
         let writer = self.writer(&region.variable)?;
         // Of what is not there yet, nobody sees anything.
@@ -198,24 +206,7 @@ impl Appender for ZarrAppender {
             Some(_) => vec![0; region.start.len()],
         };
         let region = Arc::new(region);
-        let mut objects: Vec<Vec<u64>> = vec![Vec::new()];
-        for (axis, extent) in writer.objects.chunk_shape().iter().enumerate() {
-            let (start, count) = bounds(&region, axis);
-            if count == 0 {
-                return Ok(());
-            }
-            let places = start / extent..(start + count).div_ceil(*extent);
-            objects = objects
-                .iter()
-                .flat_map(|before| {
-                    places.clone().map(move |at| {
-                        let mut coord = before.clone();
-                        coord.push(at);
-                        coord
-                    })
-                })
-                .collect();
-        }
+        let objects = region.pieces(writer.objects.chunk_shape());
         let encoded = stream::iter(objects)
             .map(|coord| {
                 let (writer, region) = (Arc::clone(&writer), Arc::clone(&region));
@@ -251,28 +242,18 @@ impl Appender for ZarrAppender {
     }
 
     fn resize(&mut self, group: &str, dimension: &str, length: u64) -> Result<()> {
-        let scope = |path: &str| {
-            path == group || group.is_empty() || path.starts_with(&format!("{group}/"))
-        };
         for below in self.dataset.root.walk() {
             // What cannot be read has no known dimensions, and could silently stay behind.
-            if let (true, Some(array)) = (scope(&below.path), below.unreadable.first()) {
+            if let (true, Some(array)) = (is_within(&below.path, group), below.unreadable.first()) {
                 return Err(Error::Unsupported(format!(
                     "{}: {} cannot be read, so that it is unknown whether it has dimension {dimension}: {}",
                     self.dataset.location, array.name, array.reason
                 )));
             }
         }
-        let before = self.arrays.values().find_map(|array| {
-            let at = array
-                .variable
-                .dimensions
-                .iter()
-                .position(|d| d == dimension)?;
-            (array.group == group).then(|| array.variable.shape().get(at).copied())?
-        });
+        let before = self.length(group, dimension);
         for array in self.arrays.values_mut() {
-            if !scope(&array.group) {
+            if !is_within(&array.group, group) {
                 continue;
             }
             let dimensions = array.variable.dimensions.iter().zip(&mut array.shape);
@@ -299,37 +280,28 @@ impl Appender for ZarrAppender {
         let (key, document, version) = match &self.metadata {
             Metadata::Single { key, version } => {
                 let array = self.arrays.values().next();
-                (
-                    key.clone(),
-                    array.map(|array| array.document.clone()),
-                    Some(version.clone()),
-                )
+                let document = array.map(|array| array.document.clone());
+                (key.clone(), document, Some(version.clone()))
             }
             Metadata::Consolidated { key, root, version } => {
                 (key.clone(), Some(root.clone()), version.clone())
             }
         };
-        let (Some(document), Some(version)) = (document, version) else {
+        let Some(document) = document else {
             return Ok(());
         };
-        // Other bytes with the same meaning are another version, which nobody else expects.
-        let mut bytes = document.to_document();
-        let before = self.store.get(&key).await?.unwrap_or_default();
-        if !before.ends_with(b"\n") {
-            bytes.push(b'\n');
-        }
-        let put = self
-            .store
-            .put(&key, bytes, Expect::Version(version), self.durability)
-            .await?;
-        let Put::Done(fenced) = put else {
+        // Where there is no consolidated metadata yet, that it is there now stops whoever expects none.
+        let object = self.object(&key, &document, version.as_ref());
+        let put = self.store.put_all(vec![object], self.durability).await?;
+        let [Put::Done(fenced)] = put.as_slice() else {
             return Err(self.overtaken());
         };
+        let fenced = fenced.clone();
         match &mut self.metadata {
             Metadata::Single { version, .. } => *version = fenced,
             Metadata::Consolidated { version, .. } => *version = Some(fenced),
         }
-        self.settle().await
+        Ok(())
     }
 
     fn set_attributes(&mut self, group: &str, attributes: &Attributes) -> Result<()> {
@@ -356,6 +328,7 @@ impl Appender for ZarrAppender {
                 moves: self.moves.clone(),
                 documents,
                 unsynced,
+                ..Publication::default()
             });
         }
         match &self.metadata {
@@ -365,7 +338,7 @@ impl Appender for ZarrAppender {
                 }
             }
             Metadata::Consolidated { key, root, version } => {
-                self.check_own(&shapes).await?;
+                let versions = self.own_versions(&shapes).await?;
                 let mut root = root.clone();
                 let mut members = self.members(&root).await?;
                 let mut own = Vec::new();
@@ -394,14 +367,40 @@ impl Appender for ZarrAppender {
                     root.set("metadata", members);
                 }
                 documents.push(self.object(key, &root, version.as_ref()));
-                documents.extend(own.iter().map(|(key, document)| anyway(key, document)));
+                // Attributes have no part in what is checked, so that theirs are put whatever is there.
+                for ((key, document), version) in own.iter().zip(&versions) {
+                    documents.push(self.object(key, document, version.as_ref()));
+                }
+                let others = own.iter().skip(versions.len());
+                documents.extend(others.map(|(key, document)| anyway(key, document)));
             }
         }
         Ok(Publication {
             moves: self.moves.clone(),
             documents,
             unsynced,
+            ..Publication::default()
         })
+    }
+
+    async fn orphans(&self) -> Result<Vec<String>> {
+        let mut orphans = Vec::new();
+        for array in self.arrays.values() {
+            let Ok(writer) = &array.writer else { continue };
+            let directory = writer.keys.prefix.trim_end_matches('/');
+            for key in self.store.list_all(directory).await? {
+                let beyond = writer
+                    .keys
+                    .coord(&key, array.shape.len())
+                    .is_some_and(|coord| {
+                        !is_visible(&coord, writer.objects.chunk_shape(), &array.shape)
+                    });
+                if beyond {
+                    orphans.push(key);
+                }
+            }
+        }
+        Ok(orphans)
     }
 
     async fn abandon(&mut self) -> Result<()> {
@@ -414,8 +413,9 @@ impl Appender for ZarrAppender {
                 .collect();
             return self.store.delete_all(&written).await;
         }
-        let aside: Vec<String> = self.moves.drain(..).map(|(from, _)| from).collect();
-        self.store.delete_all(&aside).await
+        let moves = self.moves.drain(..).map(|(from, _)| from);
+        let left: Vec<String> = self.added.drain(..).chain(moves).collect();
+        self.store.delete_all(&left).await
     }
 }
 
@@ -426,6 +426,15 @@ impl ZarrAppender {
                 "{} has no variable {variable}",
                 self.dataset.location
             ))
+        })
+    }
+
+    /// The length of a dimension of a group.
+    fn length(&self, group: &str, dimension: &str) -> Option<u64> {
+        self.arrays.values().find_map(|array| {
+            let names = &array.variable.dimensions;
+            let at = names.iter().position(|name| name == dimension)?;
+            (array.group == group).then(|| array.variable.shape().get(at).copied())?
         })
     }
 
@@ -487,23 +496,34 @@ impl ZarrAppender {
             moves: Vec::new(),
             documents,
             unsynced,
+            replacement: None,
+            patch: None,
         })
     }
 
     /// Puts encoded objects (key, bytes, whether readers see any of them) in their places or aside.
+    ///
+    /// An object that readers see is replaced only with the commit even if its old cells stay, so that a transaction that
+    /// fails leaves nothing behind.
     async fn put(&mut self, objects: Vec<(String, Vec<u8>, bool)>, old: OldCells) -> Result<()> {
         if !self.store.is_local() {
             return self.put_remote(objects, old).await;
         }
         let mut puts = Vec::with_capacity(objects.len());
         for (key, bytes, visible) in objects {
-            // What readers see has to be whole at any time, after a loss of power too: it gets its place when it is durable.
-            let waits = old == OldCells::Changed || self.durability == Durability::Full;
-            let place = if visible && waits {
+            let place = if visible {
                 let aside = format!("{}/{key}", self.aside);
+                if self.moves.iter().any(|(from, _)| *from == aside) {
+                    return Err(Error::Unsupported(format!(
+                        "{}: cells of {key} come in two parts with others between them, because the values of the \
+                         dimension are in no order; replace the cells in statements of their own",
+                        self.dataset.location
+                    )));
+                }
                 self.moves.push((aside.clone(), key));
                 aside
             } else {
+                self.added.push(key.clone());
                 key
             };
             self.unsynced.push(place.clone());
@@ -515,8 +535,7 @@ impl ZarrAppender {
         }
         self.store.put_all(puts, Durability::None).await?;
         if self.unsynced.len() >= UNSYNCED && self.durability == Durability::Full {
-            self.store
-                .settle(&[], &std::mem::take(&mut self.unsynced))?;
+            self.store.sync_all(&std::mem::take(&mut self.unsynced))?;
         }
         Ok(())
     }
@@ -545,16 +564,25 @@ impl ZarrAppender {
                 }
                 // A writer who has been given up can be in between once for each request that he had under way.
                 for _ in 0..4 {
-                    let expect = match self.store.get_versioned(&key).await? {
-                        Some((_, version)) => Expect::Version(version),
-                        None => Expect::Absent,
+                    let (before, expect) = match self.store.get_versioned(&key).await? {
+                        Some((before, version)) => (Some(before), Expect::Version(version)),
+                        None => (None, Expect::Absent),
                     };
                     // Whoever has taken over since that version was seen has put another one, or will.
                     self.lock.check().await?;
                     let put = self.store.put(&key, bytes.clone(), expect, self.durability);
-                    if let Put::Done(_) = put.await? {
-                        return Ok(());
+                    let Put::Done(version) = put.await? else {
+                        continue;
+                    };
+                    // Unless it has the same bytes: then it looked the same, and it is his now.
+                    if let (Err(overtaken), Some(before)) = (self.lock.check().await, before) {
+                        let expect = Expect::Version(version);
+                        self.store
+                            .put(&key, before, expect, self.durability)
+                            .await?;
+                        return Err(overtaken);
                     }
+                    return Ok(());
                 }
                 Err(self.overtaken())
             })
@@ -562,14 +590,18 @@ impl ZarrAppender {
     }
 
     fn object(&self, key: &str, document: &Json, version: Option<&Version>) -> Object {
+        let mut bytes = document.to_document();
         let expect = match version {
             _ if self.store.is_local() => Expect::Anything,
             Some(version) => Expect::Version(version.clone()),
             None => Expect::Absent,
         };
+        if expect != Expect::Anything {
+            bytes.extend(mark());
+        }
         Object {
             key: key.to_owned(),
-            bytes: document.to_document().into(),
+            bytes: bytes.into(),
             expect,
         }
     }
@@ -594,15 +626,17 @@ impl ZarrAppender {
         Ok(root.get("metadata").clone())
     }
 
-    /// Checks that the own documents of arrays say what the consolidated metadata says.
-    async fn check_own(&self, changed: &[(String, Json)]) -> Result<()> {
+    /// The versions of the own documents of arrays, which must not tell of more than the consolidated metadata.
+    ///
+    /// They tell of less when a writer was cut off after he had published.
+    async fn own_versions(&self, changed: &[(String, Json)]) -> Result<Vec<Option<Version>>> {
+        let mut versions = Vec::with_capacity(changed.len());
         for (path, _) in changed {
             let array = self.array(path)?;
-            let name = self.own_name();
-            let Some((own, _)) = get(&self.store, &hierarchy::key(path, name)).await? else {
-                continue;
-            };
-            if own.get("shape") != array.document.get("shape") {
+            let own = get(&self.store, &hierarchy::key(path, self.own_name())).await?;
+            if let Some((own, _)) = &own
+                && is_beyond(own.get("shape"), array.variable.shape())
+            {
                 return Err(Error::Conflict(format!(
                     "{}: {path} has the shape {} in the consolidated metadata, but {} in its own; another program has \
                      changed it without consolidating the metadata, so do that first",
@@ -611,24 +645,9 @@ impl ZarrAppender {
                     own.get("shape")
                 )));
             }
+            versions.push(own.map(|(_, version)| version));
         }
-        Ok(())
-    }
-
-    /// Lets the own documents of arrays say what the consolidated metadata says.
-    async fn settle(&self) -> Result<()> {
-        let name = self.own_name();
-        for (path, array) in &self.arrays {
-            let key = hierarchy::key(path, name);
-            let own = get(&self.store, &key).await?;
-            if own.is_some_and(|(own, _)| own.get("shape") != array.document.get("shape")) {
-                let bytes = array.document.to_document();
-                self.store
-                    .put(&key, bytes, Expect::Anything, self.durability)
-                    .await?;
-            }
-        }
-        Ok(())
+        Ok(versions)
     }
 
     fn own_name(&self) -> &'static str {
@@ -644,13 +663,28 @@ impl ZarrAppender {
     }
 }
 
-/// A document that is put whatever is there.
-fn anyway(key: &str, document: &Json) -> Object {
-    Object {
-        key: key.to_owned(),
-        bytes: document.to_document().into(),
-        expect: Expect::Anything,
-    }
+/// Whether the shape that a document tells is another one than `shape`, and not just smaller.
+fn is_beyond(told: &Json, shape: &[u64]) -> bool {
+    told.counts().is_none_or(|told| {
+        told.len() != shape.len() || told.iter().zip(shape).any(|(told, extent)| told > extent)
+    })
+}
+
+/// The stored bytes of the object at `coord`.
+fn encode(
+    writer: &ArrayWriter,
+    region: &Region,
+    coord: &[u64],
+    scratch: &mut EncodeScratch,
+) -> Result<Vec<u8>> {
+    let extent = writer.objects.chunk_shape();
+    let cells = region.piece(coord, extent, writer.size, &writer.fill)?;
+    writer.encode(&cells, scratch)
+}
+
+/// Whether the group at `path` is `group` or within it.
+fn is_within(path: &str, group: &str) -> bool {
+    path == group || group.is_empty() || path.starts_with(&format!("{group}/"))
 }
 
 fn parallelism() -> usize {

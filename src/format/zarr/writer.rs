@@ -8,10 +8,9 @@ use super::json::Json;
 use super::shard_encoder::ShardEncoder;
 use super::{v2, v3};
 use crate::array::chunk::{ChunkGrid, ElementOrder};
-use crate::array::slab::{Crop, Run, copy_cells, fill_cells, strides};
+use crate::array::slab::{Crop, Run, copy_cells, strides};
 use crate::codec::encode::{EncodePipeline, EncodeScratch};
 use crate::error::{Error, Result};
-use crate::format::Region;
 
 /// What becomes of the elements of a chunk when they are stored: the other direction of a chain of codecs.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,63 +138,6 @@ impl Recipe {
             )),
         }
     }
-}
-
-/// The stored bytes of the object at `coord`; what the region does not have of it is filled.
-pub(super) fn encode(
-    writer: &ArrayWriter,
-    region: &Region,
-    coord: &[u64],
-    scratch: &mut EncodeScratch,
-) -> Result<Vec<u8>> {
-    let extent = extents(writer.objects.chunk_shape())?;
-    let shape = extents(&region.shape)?;
-    let mut runs = Vec::with_capacity(coord.len());
-    let mut whole = true;
-    for (axis, (at, extent)) in coord.iter().zip(writer.objects.chunk_shape()).enumerate() {
-        let (start, count) = bounds(region, axis);
-        let first = (at * extent).max(start);
-        let last = ((at + 1) * extent).min(start + count);
-        let run = [
-            first - start,
-            first - at * extent,
-            last.saturating_sub(first),
-        ];
-        let [from, to, length] = extents(&run)?[..] else {
-            continue;
-        };
-        whole &= length as u64 == *extent;
-        runs.push(vec![Run { from, to, length }]);
-    }
-    let size = writer.size;
-    let cells = extent.iter().product::<usize>();
-    let mut unit = vec![0; cells * size];
-    let to = strides(&extent);
-    if !whole && writer.fill.iter().any(|byte| *byte != 0) {
-        let all = extent.iter().map(|extent| {
-            vec![Run {
-                from: 0,
-                to: 0,
-                length: *extent,
-            }]
-        });
-        fill_cells(&writer.fill, &mut unit, &to, &Crop(all.collect()), size)?;
-    }
-    copy_cells(
-        &region.cells,
-        &strides(&shape),
-        &mut unit,
-        &to,
-        &Crop(runs),
-        size,
-    )?;
-    writer.encode(&unit, scratch)
-}
-
-/// First index and number of indices of a region along an axis.
-pub(super) fn bounds(region: &Region, axis: usize) -> (u64, u64) {
-    let of = |extents: &[u64]| extents.get(axis).copied().unwrap_or(0);
-    (of(&region.start), of(&region.shape))
 }
 
 /// Whether an object has cells within the shape that readers know.

@@ -45,8 +45,12 @@ impl Coordinates {
             added: Vec::new(),
         };
         if let Some(values) = values {
-            let bits = coordinates.bits(values)?;
+            let bits = coordinates.any_bits(values)?;
             for (index, bits) in (0..).zip(&bits) {
+                // No row can say that it means a coordinate that is missing.
+                if usize::try_from(index).is_ok_and(|index: usize| values.is_null(index)) {
+                    continue;
+                }
                 coordinates
                     .known
                     .entry(*bits)
@@ -74,6 +78,11 @@ impl Coordinates {
                 self.name
             )));
         }
+        self.any_bits(column)
+    }
+
+    /// As [`Coordinates::bits`]; those of NULL are any.
+    fn any_bits(&mut self, column: &ArrayRef) -> Result<Vec<u64>> {
         let column = match &self.data_type {
             Some(data_type) if data_type != column.data_type() => {
                 cast(column, data_type).map_err(|e| self.not_comparable(&e))?
@@ -82,9 +91,10 @@ impl Coordinates {
             Some(_) => Arc::clone(column),
         };
         if *column.data_type() == DataType::Utf8 {
-            let texts = column.as_string::<i32>().iter().flatten();
+            let texts = column.as_string::<i32>().iter();
             return Ok(texts
                 .map(|text| {
+                    let text = text.unwrap_or_default();
                     let next = self.texts.len() as u64;
                     match self.texts.get(text) {
                         Some(number) => *number,
@@ -118,6 +128,7 @@ impl Coordinates {
         let guessed = usize::try_from(guess)
             .ok()
             .and_then(|at| self.order.get(at));
+        // Where none is missing or there twice.
         if guessed == Some(&bits) && self.known.len() == self.order.len() {
             return Found::At(guess);
         }
@@ -155,6 +166,41 @@ impl Coordinates {
 
     fn not_comparable(&self, error: &ArrowError) -> Error {
         Error::Invalid(format!("values of {}: {error}", self.name))
+    }
+}
+
+/// The values of a column, each once, in the order in which they come.
+#[derive(Debug)]
+pub(in crate::query) struct Distinct(Coordinates);
+
+impl Distinct {
+    /// No values of the dimension `name`; `empty` tells their type.
+    ///
+    /// # Errors
+    /// As [`Coordinates::new`].
+    pub(in crate::query) fn new(name: &str, empty: &ArrayRef) -> Result<Self> {
+        Coordinates::new(name, 0, Some(empty)).map(Self)
+    }
+
+    /// Adds those of a column that are new.
+    ///
+    /// # Errors
+    /// `Invalid` when one is NULL, or the type is none of a coordinate.
+    pub(in crate::query) fn add(&mut self, column: &ArrayRef) -> Result<()> {
+        for (row, bits) in self.0.bits(column)?.into_iter().enumerate() {
+            if self.0.find(bits, 0) == Found::New {
+                self.0.add(bits, column, row)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All of them; `None` when there is none.
+    ///
+    /// # Errors
+    /// `Invalid` when they do not make a column.
+    pub(in crate::query) fn values(&self) -> Result<Option<ArrayRef>> {
+        self.0.added()
     }
 }
 

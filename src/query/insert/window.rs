@@ -147,24 +147,25 @@ impl Gathered {
         transaction.write(region).await
     }
 
-    /// Writes the missing value from where it was written up to `length`; `unset` is what stands for it where the
-    /// variable has none.
+    /// Writes from where it was written up to `length` the missing value; where the variable has none, that of cells that
+    /// were never written.
     pub(super) async fn fill_up(
         &mut self,
         transaction: &mut Transaction,
         length: u64,
         before: u64,
-        unset: Unset,
     ) -> Result<()> {
-        if let (None, Unset::Refused) = (&self.fill, unset) {
-            self.encoding.fill()?;
-        }
         while self.written < length {
             let start = self.written / self.extent * self.extent;
             self.open(transaction, start, before).await?;
             self.flush(transaction, length).await?;
         }
         Ok(())
+    }
+
+    /// Checks that there is a value for cells without one.
+    pub(super) fn check_fill(&self) -> Result<()> {
+        self.encoding.fill().map(drop)
     }
 
     async fn open(&mut self, transaction: &Transaction, start: u64, before: u64) -> Result<()> {
@@ -302,23 +303,14 @@ impl Gathered {
     }
 }
 
-/// What becomes of cells without a value in a variable without a missing value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unset {
-    /// They are an error.
-    Refused,
-    /// They get the value of cells that were never written.
-    Unwritten,
-}
-
-/// Writes the values of a coordinate behind those that are there.
+/// Writes the values of a coordinate behind the `before` that are there.
 pub(super) async fn extend(
     transaction: &mut Transaction,
     variable: &Arc<Variable>,
     encoding: &Encoding,
     added: &ArrayRef,
+    before: u64,
 ) -> Result<()> {
-    let before = variable.shape().first().copied().unwrap_or(0);
     let piece = transaction.piece(&variable.path)?;
     let extent = piece.first().copied().unwrap_or(1).max(1);
     let start = before / extent * extent;
