@@ -42,7 +42,7 @@ async fn nobody_finds_it_before_it_is_committed() {
         second.write(region(&[4, 5, 6, 7])).await.unwrap();
         second.resize("group", "x", 4).unwrap();
         let outcome = second.commit("create").await.unwrap();
-        assert_eq!(outcome, Outcome::Committed { version: 0 });
+        assert_eq!(outcome, Outcome::Committed { version: Some(0) });
 
         let dataset = Zarr.open(&store).await.unwrap();
         assert_eq!(dataset.root.attributes.text("title"), Some("made"));
