@@ -167,4 +167,6 @@ pub struct Publication {
     pub moves: Vec<(String, String)>,
     /// Metadata. With the first of them, readers of the whole dataset see all of the change.
     pub documents: Vec<Object>,
+    /// Objects of a local store that have been put, and may still be lost with the power.
+    pub unsynced: Vec<String>,
 }

@@ -172,6 +172,19 @@ impl Store {
         File::open(local_path(root, key)).map_err(|e| self.failed(key, e))
     }
 
+    /// Makes objects durable that were put without [`Durability::Full`], and their names; those of a store that is not
+    /// local are. Objects that are not there any more are passed over.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails.
+    pub fn sync_all(&self, keys: &[String]) -> Result<()> {
+        let Backend::Local { root, .. } = &self.backend else {
+            return Ok(());
+        };
+        let paths: Vec<PathBuf> = around(root, keys).into_iter().collect();
+        sync(&paths).map_err(|e| self.unwritten("", e))
+    }
+
     /// Moves objects of a local store, one after the other, and makes that durable.
     ///
     /// An object that is not there any more counts as moved, so that this can be done again after it was cut short.
@@ -593,6 +606,27 @@ impl<'a> Local<'a> {
         }
         sync(&self.changed.into_iter().collect::<Vec<_>>())
     }
+}
+
+/// Files and the directories that hold their names: each of them may be new, that of the location too.
+fn around(root: &FilePath, keys: &[String]) -> BTreeSet<PathBuf> {
+    let mut paths = BTreeSet::new();
+    for key in keys {
+        let path = local_path(root, key);
+        let directories = path
+            .ancestors()
+            .skip(1)
+            .take_while(|directory| directory.starts_with(root));
+        paths.extend(directories.chain(root.parent()).map(|directory| {
+            if directory.as_os_str().is_empty() {
+                PathBuf::from(".")
+            } else {
+                directory.to_owned()
+            }
+        }));
+        paths.insert(path);
+    }
+    paths
 }
 
 /// Makes files and directories durable, all at the same time: a file system writes its own journal once for many of them.

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::documents::{
-    Documents, Metadata, consolidate_v3, consolidated_v2, get, hierarchy_documents, mark,
-    members_v3, own_keys,
+    Documents, Metadata, anyway, consolidate_v3, consolidated, get, hierarchy_documents, mark,
+    own_keys,
 };
 use super::hierarchy::{self, ARRAY, ATTRIBUTES, GROUP, V3};
 use super::json::Json;
@@ -25,6 +25,9 @@ use crate::store::write::{Durability, Expect, Object, PRIVATE, Put, Version, wri
 
 /// Objects that are encoded at the same time, and put together.
 const BATCH: usize = 16;
+
+/// Objects that nobody sees yet are made durable when there are so many.
+const UNSYNCED: usize = 512;
 
 /// A hierarchy that is being changed.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub(super) struct ZarrAppender {
     moves: Vec<(String, String)>,
     /// Objects where there was none that readers know of.
     added: Vec<String>,
+    /// Objects that have been put, but may be lost with the power.
+    unsynced: Vec<String>,
 }
 
 /// An array as its metadata tells.
@@ -80,6 +85,7 @@ pub(super) async fn begin(
         aside: format!("{PRIVATE}/aside/{}", write_id()),
         moves: Vec::new(),
         added: Vec::new(),
+        unsynced: Vec::new(),
     })
 }
 
@@ -128,17 +134,8 @@ pub(super) fn create(
         aside: format!("{PRIVATE}/aside/{}", write_id()),
         moves: Vec::new(),
         added: Vec::new(),
+        unsynced: Vec::new(),
     })
-}
-
-/// The document that holds all others, under its key.
-fn consolidated(key: &str, documents: &Documents) -> Json {
-    if key != V3 {
-        return consolidated_v2(documents);
-    }
-    let mut root = documents.get(V3).cloned().unwrap_or(Json::Null);
-    consolidate_v3(&mut root, members_v3(documents));
-    root
 }
 
 /// The arrays of a hierarchy, by their paths.
@@ -320,15 +317,17 @@ impl Appender for ZarrAppender {
     }
 
     async fn publication(&mut self) -> Result<Publication> {
+        let unsynced = std::mem::take(&mut self.unsynced);
         let shapes = self.changed_shapes();
         if self.new.is_some() {
-            return self.first_publication(shapes).await;
+            return self.first_publication(shapes, unsynced).await;
         }
         let mut documents = Vec::new();
         if shapes.is_empty() && self.attributes.is_empty() {
             return Ok(Publication {
                 moves: self.moves.clone(),
                 documents,
+                unsynced,
                 ..Publication::default()
             });
         }
@@ -379,6 +378,7 @@ impl Appender for ZarrAppender {
         Ok(Publication {
             moves: self.moves.clone(),
             documents,
+            unsynced,
             ..Publication::default()
         })
     }
@@ -461,7 +461,11 @@ impl ZarrAppender {
     }
 
     /// Puts the documents of all members; what is left to publish is the root, without which nobody finds them.
-    async fn first_publication(&self, shapes: Vec<(String, Json)>) -> Result<Publication> {
+    async fn first_publication(
+        &self,
+        shapes: Vec<(String, Json)>,
+        mut unsynced: Vec<String>,
+    ) -> Result<Publication> {
         let (Some(new), Metadata::Consolidated { key, version, .. }) = (&self.new, &self.metadata)
         else {
             return Ok(Publication::default());
@@ -479,10 +483,11 @@ impl ZarrAppender {
         }
         let root = if key == V3 { V3 } else { GROUP };
         let members = all.iter().filter(|(key, _)| *key != root);
-        let members = members.map(|(key, document)| anyway(key, document));
-        self.store
-            .put_all(members.collect(), self.durability)
-            .await?;
+        let members: Vec<Object> = members
+            .map(|(key, document)| anyway(key, document))
+            .collect();
+        unsynced.extend(members.iter().map(|object| object.key.clone()));
+        self.store.put_all(members, Durability::None).await?;
         let mut documents = vec![self.object(key, &consolidated(key, &all), version.as_ref())];
         if let (false, Some(group)) = (key == V3, all.get(root)) {
             documents.push(anyway(root, group));
@@ -490,6 +495,7 @@ impl ZarrAppender {
         Ok(Publication {
             moves: Vec::new(),
             documents,
+            unsynced,
             replacement: None,
             patch: None,
         })
@@ -520,13 +526,18 @@ impl ZarrAppender {
                 self.added.push(key.clone());
                 key
             };
+            self.unsynced.push(place.clone());
             puts.push(Object {
                 key: place,
                 bytes: bytes.into(),
                 expect: Expect::Anything,
             });
         }
-        self.store.put_all(puts, self.durability).await.map(drop)
+        self.store.put_all(puts, Durability::None).await?;
+        if self.unsynced.len() >= UNSYNCED && self.durability == Durability::Full {
+            self.store.sync_all(&std::mem::take(&mut self.unsynced))?;
+        }
+        Ok(())
     }
 
     /// What an earlier writer left beyond the shapes is replaced; what it may still be about to write must fail, so that
@@ -649,15 +660,6 @@ impl ZarrAppender {
             "{}: another writer has taken over",
             self.dataset.location
         ))
-    }
-}
-
-/// A document that is put whatever is there.
-fn anyway(key: &str, document: &Json) -> Object {
-    Object {
-        key: key.to_owned(),
-        bytes: document.to_document().into(),
-        expect: Expect::Anything,
     }
 }
 

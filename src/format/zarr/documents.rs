@@ -7,7 +7,7 @@ use super::json::Json;
 use crate::array::{Dataset, Group};
 use crate::error::{Result, Within};
 use crate::store::Store;
-use crate::store::write::{Version, write_id};
+use crate::store::write::{Expect, Object, Version, write_id};
 
 /// The documents of a hierarchy.
 #[derive(Debug)]
@@ -124,7 +124,7 @@ pub(super) async fn get(store: &Store, key: &str) -> Result<Option<(Json, Versio
 }
 
 /// The document of Zarr v2 that holds all others.
-pub(super) fn consolidated_v2(documents: &Documents) -> Json {
+fn consolidated_v2(documents: &Documents) -> Json {
     let members = documents.iter();
     Json::Object(vec![
         (
@@ -150,7 +150,7 @@ pub(super) fn consolidate_v3(root: &mut Json, members: Json) {
 }
 
 /// The documents of all members of Zarr v3 but the root, by their paths.
-pub(super) fn members_v3(documents: &Documents) -> Json {
+fn members_v3(documents: &Documents) -> Json {
     let members = documents.iter().filter_map(|(key, document)| {
         let path = key.strip_suffix(V3)?.strip_suffix('/')?;
         Some((path.to_owned(), document.clone()))
@@ -173,4 +173,23 @@ pub(super) fn mark() -> Vec<u8> {
         .collect();
     mark.push(b'\n');
     mark
+}
+
+/// The document that holds all others, under its key.
+pub(super) fn consolidated(key: &str, documents: &Documents) -> Json {
+    if key != V3 {
+        return consolidated_v2(documents);
+    }
+    let mut root = documents.get(V3).cloned().unwrap_or(Json::Null);
+    consolidate_v3(&mut root, members_v3(documents));
+    root
+}
+
+/// A document that is put whatever is there.
+pub(super) fn anyway(key: &str, document: &Json) -> Object {
+    Object {
+        key: key.to_owned(),
+        bytes: document.to_document().into(),
+        expect: Expect::Anything,
+    }
 }
