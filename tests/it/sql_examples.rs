@@ -58,7 +58,7 @@ async fn every_example_gives_its_rows_in_every_format() {
             }
             // What changes data works on a copy.
             let copy = tempfile::tempdir().unwrap();
-            let folder = if all.contains("INSERT INTO") {
+            let folder = if all.contains("INSERT INTO") || all.contains("COPY (") {
                 copy_folder(&folder, copy.path());
                 copy.path()
             } else {
