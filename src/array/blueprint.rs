@@ -67,6 +67,52 @@ pub enum Codecs {
     Steps(Vec<Encoder>),
 }
 
+impl Codecs {
+    /// The steps of `none`, `zstd:3`, `blosc:zstd:5:bitshuffle`, `shuffle,zlib:4`; `size` is the number of bytes of an
+    /// element.
+    ///
+    /// # Errors
+    /// `Invalid` when there are no such steps.
+    pub fn parse(text: &str, size: Option<u32>) -> Result<Self> {
+        let unknown = || {
+            Error::Invalid(format!(
+                "codec '{text}' is none of none, zstd:3, gzip:6, zlib:4, lz4, blosc:zstd:5:shuffle, or several like shuffle,zlib"
+            ))
+        };
+        if text.trim() == "none" {
+            return Ok(Self::Steps(Vec::new()));
+        }
+        let step = |step: &str| {
+            let mut parts = step.split(':').map(str::trim);
+            let id = parts.next().unwrap_or_default();
+            let mut parameters = serde_json::Map::new();
+            let level = |text: &str| text.parse::<i64>().map_err(|_| unknown());
+            if id == "blosc" {
+                if let Some(name) = parts.next() {
+                    parameters.insert("cname".into(), name.into());
+                }
+                if let Some(text) = parts.next() {
+                    parameters.insert("clevel".into(), level(text)?.into());
+                }
+                if let Some(name) = parts.next() {
+                    parameters.insert("shuffle".into(), name.into());
+                }
+            } else if let Some(text) = parts.next() {
+                parameters.insert("level".into(), level(text)?.into());
+            }
+            if parts.next().is_some() {
+                return Err(unknown());
+            }
+            Encoder::from_numcodecs(id, &parameters.into(), size).map_err(|_| unknown())
+        };
+        let steps = text
+            .split(',')
+            .map(str::trim)
+            .filter(|step| !step.is_empty());
+        steps.map(step).collect::<Result<_>>().map(Self::Steps)
+    }
+}
+
 impl Blueprint {
     /// The attributes of the group at `path`.
     #[must_use]

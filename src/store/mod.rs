@@ -6,11 +6,13 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt, RetryConfig};
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
@@ -117,9 +119,25 @@ impl Store {
             .map(|(key, value)| (key.to_ascii_lowercase(), value))
             .filter(|(key, _)| key.starts_with("aws_"))
             .chain(options.iter().cloned());
-        let (objects, prefix) =
-            object_store::parse_url_opts(&url, environment).map_err(|e| invalid(&e))?;
-        Ok(Self::with_objects(location, Arc::from(objects), prefix))
+        if !url.scheme().starts_with("s3") {
+            let (objects, prefix) =
+                object_store::parse_url_opts(&url, environment).map_err(|e| invalid(&e))?;
+            return Ok(Self::with_objects(location, Arc::from(objects), prefix));
+        }
+        // A writer is given up when he is silent for some time: requests must not be repeated for longer.
+        let retry = RetryConfig {
+            max_retries: 7,
+            retry_timeout: Duration::from_secs(20),
+            ..RetryConfig::default()
+        };
+        let builder = AmazonS3Builder::new().with_url(location).with_retry(retry);
+        let builder = environment.fold(builder, |builder, (key, value)| match key.parse() {
+            Ok(key) => builder.with_config(key, value),
+            Err(_) => builder,
+        });
+        let objects = builder.build().map_err(|e| invalid(&e))?;
+        let prefix = Path::from_url_path(url.path()).map_err(|e| invalid(&e))?;
+        Ok(Self::with_objects(location, Arc::new(objects), prefix))
     }
 
     /// A store over any [`ObjectStore`], at `prefix` of it; `location` is what messages call it.

@@ -1,6 +1,7 @@
 //! A new version of a file: written beside it, and unseen until it takes its place.
 
 use std::fs::{self, File, Metadata};
+use std::io::{Seek, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path as FilePath, PathBuf};
 
@@ -119,11 +120,31 @@ impl Replacement {
     /// `Conflict` when the file has been changed since, `Unsupported` when there is no local file, `Io` when the storage
     /// fails.
     pub fn copy(store: &Store, found: Identity, durability: Durability) -> Result<Self> {
+        let (mut copy, mut old) = Self::begin(store, found, durability)?;
+        std::io::copy(&mut old, &mut copy.file).map_err(|e| store.unwritten("", e))?;
+        Ok(copy)
+    }
+
+    /// The same without any bytes yet, which [`Replacement::writer`] takes.
+    ///
+    /// # Errors
+    /// As [`Replacement::copy`].
+    pub fn empty(store: &Store, found: Identity, durability: Durability) -> Result<Self> {
+        Self::begin(store, found, durability).map(|(empty, _)| empty)
+    }
+
+    /// What writes the new version from its beginning on.
+    pub fn writer(&self) -> impl Write + Seek + '_ {
+        &self.file
+    }
+
+    /// A new version without bytes, and the old one.
+    fn begin(store: &Store, found: Identity, durability: Durability) -> Result<(Self, File)> {
         let Some((target, directory, name)) = store.file_parts()? else {
             return Err(store.not_local());
         };
         let unwritten = |e| store.unwritten("", e);
-        let mut old = File::open(&target).map_err(|e| store.failed("", e))?;
+        let old = File::open(&target).map_err(|e| store.failed("", e))?;
         let metadata = old.metadata().map_err(|e| store.failed("", e))?;
         if Identity::of(&metadata) != found {
             return Err(Error::Conflict(format!(
@@ -139,7 +160,7 @@ impl Replacement {
             .open(&path)
             .map_err(unwritten)?;
         // From here on it is removed with this value.
-        let mut copy = Self {
+        let copy = Self {
             store: store.clone(),
             target,
             directory,
@@ -148,13 +169,12 @@ impl Replacement {
             found,
             durability,
         };
-        std::io::copy(&mut old, &mut copy.file).map_err(unwritten)?;
         copy.file
             .set_permissions(metadata.permissions())
             .map_err(unwritten)?;
         // Only the administrator can give files away, and others have no file of somebody else's to lose.
         let _ = std::os::unix::fs::fchown(&copy.file, Some(metadata.uid()), Some(metadata.gid()));
-        Ok(copy)
+        Ok((copy, old))
     }
 
     /// Fills `buffer` with the bytes from `offset` on.

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -21,6 +22,12 @@ pub const PRIVATE: &str = ".hyperslab";
 
 /// Requests under way at the same time.
 const REQUESTS: usize = 16;
+
+/// How long a request that failed is made again, beyond what the client of the store does itself.
+const TRIES: Duration = Duration::from_secs(5);
+
+/// Pause before such a request.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The metadata entry by which a writer finds out whether an object is its own, when the answer to a request is lost.
 const WRITE_ID: &str = "hyperslab-write-id";
@@ -51,6 +58,14 @@ pub enum Put {
     Done(Version),
     /// What was there was not what was expected: nothing has changed.
     Conflict,
+}
+
+/// Who put an object.
+enum Owner {
+    Nobody,
+    /// The writer who asks, in this version.
+    This(Version),
+    Other,
 }
 
 /// An object to be put.
@@ -132,6 +147,42 @@ impl Store {
         };
         let paths: Vec<PathBuf> = around(root, keys).into_iter().collect();
         sync(&paths).map_err(|e| self.unwritten("", e))
+    }
+
+    /// Writes a new object of a local store as it comes.
+    ///
+    /// # Errors
+    /// What `write` fails with; `Io` when the storage fails; `Unsupported` for a store that is not local.
+    pub fn put_stream(
+        &self,
+        key: &str,
+        durability: Durability,
+        write: impl FnOnce(&File) -> Result<()>,
+    ) -> Result<()> {
+        let Backend::Local { root, .. } = &self.backend else {
+            return Err(self.not_local());
+        };
+        let failed = |e| self.unwritten(key, e);
+        let mut local = Local::new(root, durability);
+        let path = local_path(root, key);
+        local.parent(&path).map_err(failed)?;
+        let file = File::create_new(&path).map_err(failed)?;
+        write(&file)?;
+        if durability == Durability::Full {
+            file.sync_all().map_err(failed)?;
+        }
+        local.finish().map_err(failed)
+    }
+
+    /// An object of a local store, to be read in any order.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such object; `Io` when the storage fails; `Unsupported` for a store that is not local.
+    pub fn open_local(&self, key: &str) -> Result<File> {
+        let Backend::Local { root, .. } = &self.backend else {
+            return Err(self.not_local());
+        };
+        File::open(local_path(root, key)).map_err(|e| self.failed(key, e))
     }
 
     /// Moves objects of a local store, one after the other, and makes that durable.
@@ -297,42 +348,67 @@ impl Store {
         };
         let path = below(prefix, &object.key);
         let payload = PutPayload::from_bytes(object.bytes);
-        match objects.put_opts(&path, payload, options).await {
-            Ok(done) => Ok(Put::Done(Version {
-                e_tag: done.e_tag,
-                version: done.version,
-            })),
-            Err(
-                error @ (object_store::Error::NotImplemented { .. }
-                | object_store::Error::NotSupported { .. }),
-            ) => Err(Error::Unsupported(format!(
-                "{} cannot be written: the store has no conditional writes ({error})",
-                self.place(&object.key)
-            ))),
-            // The answer to an earlier try of the same request may have been lost: whose object is it?
-            Err(error) => match self.own(&path, &id).await {
-                Ok(Some(version)) => Ok(Put::Done(version)),
-                Ok(None) if is_conflict(&error) => Ok(Put::Conflict),
-                Ok(None) => Err(self.unwritten(&object.key, error)),
-                Err(_) => Err(Error::io(
-                    format!(
-                        "{}: whether it was written is unknown, because the storage does not answer",
+        let began = Instant::now();
+        loop {
+            let put = objects
+                .put_opts(&path, payload.clone(), options.clone())
+                .await;
+            let error = match put {
+                Ok(done) => {
+                    return Ok(Put::Done(Version {
+                        e_tag: done.e_tag,
+                        version: done.version,
+                    }));
+                }
+                Err(
+                    error @ (object_store::Error::NotImplemented { .. }
+                    | object_store::Error::NotSupported { .. }),
+                ) => {
+                    return Err(Error::Unsupported(format!(
+                        "{} cannot be written: the store has no conditional writes ({error})",
                         self.place(&object.key)
-                    ),
-                    error,
-                )),
-            },
+                    )));
+                }
+                Err(error) => error,
+            };
+            // The answer to an earlier try of the same request may have been lost: whose object is it?
+            let owner = self.owner(&path, &id).await;
+            match (&error, owner) {
+                (_, Ok(Owner::This(version))) => return Ok(Put::Done(version)),
+                (object_store::Error::Precondition { .. }, Ok(_))
+                | (object_store::Error::AlreadyExists { .. }, Ok(Owner::Other)) => {
+                    return Ok(Put::Conflict);
+                }
+                (
+                    object_store::Error::PermissionDenied { .. }
+                    | object_store::Error::Unauthenticated { .. }
+                    | object_store::Error::NotFound { .. },
+                    Ok(_),
+                ) => return Err(self.unwritten(&object.key, error)),
+                // As long as this object is expected, and no other, it does no harm to ask again.
+                (_, Ok(_)) if began.elapsed() < TRIES => tokio::time::sleep(PAUSE).await,
+                // A request that was not answered may still be on its way.
+                (_, _) => {
+                    return Err(Error::io(
+                        format!(
+                            "{}: whether it was written is unknown, because the storage does not answer",
+                            self.place(&object.key)
+                        ),
+                        error,
+                    ));
+                }
+            }
         }
     }
 
-    /// The version of the object at `path` if it was put with the write id `id`.
-    async fn own(
+    /// Who put the object at `path`, if this writer's write id is `id`.
+    async fn owner(
         &self,
         path: &object_store::path::Path,
         id: &str,
-    ) -> Result<Option<Version>, object_store::Error> {
+    ) -> Result<Owner, object_store::Error> {
         let Backend::Remote { objects, .. } = &self.backend else {
-            return Ok(None);
+            return Ok(Owner::Nobody);
         };
         let head = GetOptions {
             head: true,
@@ -341,14 +417,15 @@ impl Store {
         match objects.get_opts(path, head).await {
             Ok(got) => {
                 let found = got.attributes.get(&Attribute::Metadata(WRITE_ID.into()));
-                Ok(found
-                    .is_some_and(|found| found.as_ref() == id)
-                    .then(|| Version {
+                Ok(match found {
+                    Some(found) if found.as_ref() == id => Owner::This(Version {
                         e_tag: got.meta.e_tag.clone(),
                         version: got.meta.version.clone(),
-                    }))
+                    }),
+                    _ => Owner::Other,
+                })
             }
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(object_store::Error::NotFound { .. }) => Ok(Owner::Nobody),
             Err(error) => Err(error),
         }
     }
@@ -388,13 +465,6 @@ pub fn write_id() -> String {
     // A hasher of the standard library is seeded by the operating system's random numbers.
     let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), (now, count));
     format!("{now:x}-{:x}-{count:x}-{random:016x}", std::process::id())
-}
-
-fn is_conflict(error: &object_store::Error) -> bool {
-    matches!(
-        error,
-        object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }
-    )
 }
 
 /// Writes below a directory of this machine.

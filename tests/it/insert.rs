@@ -8,6 +8,7 @@ mod errors;
 mod existing;
 mod faults;
 mod kill;
+mod proxy;
 mod remote;
 
 use std::path::{Path, PathBuf};

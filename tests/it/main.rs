@@ -18,6 +18,7 @@ mod floors;
 mod formats;
 mod grids;
 mod insert;
+mod insert_blosc2;
 mod insert_hdf5;
 mod insert_netcdf3;
 mod join;

@@ -82,7 +82,7 @@ async fn a_flipped_word_of_the_header_gives_an_error_or_an_answer_in_time() {
     for name in ["odd_cdf1_4.nc", "odd_cdf5_4.nc"] {
         let content = fixture(name);
         for at in (0..header_length(&content)).step_by(4) {
-            for mask in [u32::MAX, 0x0001_0000, 1] {
+            for mask in [u32::MAX, 1] {
                 let mut damaged = content.clone();
                 let word: [u8; 4] = damaged[at..at + 4].try_into().unwrap();
                 let flipped = u32::from_be_bytes(word) ^ mask;

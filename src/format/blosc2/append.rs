@@ -384,8 +384,8 @@ impl SparseGrowth<'_> {
                 u64::try_from(old.chunks.get(number)?.offset).ok()
             });
         let obsolete: Vec<String> = replaced.map(|file| chunk_file(directory, file)).collect();
-        let sizes = obsolete.iter().map(|key| old.store.size(key));
-        let sizes: Vec<u64> = futures::stream::iter(sizes)
+        let sizes: Vec<u64> = futures::stream::iter(obsolete.clone())
+            .map(|key| async move { old.store.size(&key).await })
             .buffered(CONCURRENT)
             .try_collect()
             .await?;

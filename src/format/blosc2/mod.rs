@@ -1,6 +1,7 @@
 //! Blosc2: one b2nd array, or a directory of them.
 
 pub mod append;
+mod appender;
 mod attributes;
 pub mod blocks;
 mod dimensions;
@@ -12,16 +13,20 @@ mod shell;
 mod tests;
 pub mod write;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::array::{Attributes, Dataset, Dimension, Group, Unreadable};
 use crate::error::{Error, Result, Within};
-use crate::format::Format;
 use crate::format::blosc2::dimensions::{Array, Opened, assemble};
 use crate::format::blosc2::frame::{Frame, MAGIC, place};
 use crate::format::blosc2::index::{Chunks, FrameIndex};
+use crate::format::{Appender, Format};
+use crate::store::lock::Lock;
+use crate::store::write::Durability;
 use crate::store::{Entry, Kind, Store};
 
 /// The frame of an array whose chunks are files of their own.
@@ -98,6 +103,15 @@ impl Format for Blosc2 {
             format: "blosc2",
             root,
         })
+    }
+
+    async fn begin(
+        &self,
+        store: &Store,
+        _lock: &Arc<Lock>,
+        durability: Durability,
+    ) -> Result<Box<dyn Appender>> {
+        Ok(Box::new(appender::begin(store, durability).await?))
     }
 }
 

@@ -53,9 +53,14 @@ pub(super) struct Hdf5Appender {
     output: Option<Output>,
 }
 
-/// Begins to change the file of `length` bytes at the location of `store`.
-pub(super) fn begin(store: &Store, length: u64, durability: Durability) -> Result<Hdf5Appender> {
-    let found = store.identity()?.ok_or_else(|| {
+/// Begins to change the file of `length` bytes at the location of `store`, which is `found`.
+pub(super) fn begin(
+    store: &Store,
+    found: Option<Identity>,
+    length: u64,
+    durability: Durability,
+) -> Result<Hdf5Appender> {
+    let found = found.ok_or_else(|| {
         Error::Unsupported("HDF5 files can only be written on this machine".into())
     })?;
     let contents = Contents::read(store, length)?;

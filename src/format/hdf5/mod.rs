@@ -95,9 +95,11 @@ impl Format for Hdf5 {
         _lock: &Arc<Lock>,
         durability: Durability,
     ) -> Result<Box<dyn Appender>> {
+        // Before the file is opened: another one that takes its place from here on is noticed.
+        let found = store.identity()?;
         let length = store.size("").await?;
         let store = store.clone();
-        tokio::task::spawn_blocking(move || append::begin(&store, length, durability))
+        tokio::task::spawn_blocking(move || append::begin(&store, found, length, durability))
             .await
             .unwrap_or_else(|_| Err(Error::Corrupt("the metadata cannot be parsed".into())))
             .map(|appender| Box::new(appender) as Box<dyn Appender>)

@@ -8,7 +8,6 @@ use crate::array::blueprint::{Blueprint, Codecs, NewGroup, NewVariable};
 use crate::array::dtype::ElementType;
 use crate::array::{AttributeValue, Attributes, Dimension};
 use crate::cf::time::TimeUnits;
-use crate::codec::encode::Encoder;
 use crate::error::{Error, Result};
 
 /// The metadata entry of a field that names the dimensions on which its values depend.
@@ -388,7 +387,7 @@ impl Spec {
             chunk: own.iter().map(|(_, _, chunk)| *chunk).collect(),
             shard: None,
             codecs: match codec {
-                Some(codec) => Codecs::Steps(encoders(codec, size)?),
+                Some(codec) => Codecs::parse(codec, size)?,
                 None => Codecs::Usual,
             },
             fill: None,
@@ -541,42 +540,6 @@ fn attribute(value: &str) -> AttributeValue {
         Ok(float) => number(ElementType::Float64, float),
         Err(_) => AttributeValue::Text(value.to_owned()),
     }
-}
-
-/// The steps of `none`, `zstd:3`, `blosc:zstd:5:bitshuffle`, `shuffle,zlib:4`.
-fn encoders(text: &str, size: Option<u32>) -> Result<Vec<Encoder>> {
-    let unknown = || {
-        Error::Invalid(format!(
-            "codec '{text}' is none of none, zstd:3, gzip:6, zlib:4, lz4, blosc:zstd:5:shuffle, or several like shuffle,zlib"
-        ))
-    };
-    if text.trim() == "none" {
-        return Ok(Vec::new());
-    }
-    let step = |step: String| {
-        let mut parts = step.split(':').map(str::trim);
-        let id = parts.next().unwrap_or_default();
-        let mut parameters = serde_json::Map::new();
-        let level = |text: &str| text.parse::<i64>().map_err(|_| unknown());
-        if id == "blosc" {
-            if let Some(name) = parts.next() {
-                parameters.insert("cname".into(), name.into());
-            }
-            if let Some(text) = parts.next() {
-                parameters.insert("clevel".into(), level(text)?.into());
-            }
-            if let Some(name) = parts.next() {
-                parameters.insert("shuffle".into(), name.into());
-            }
-        } else if let Some(text) = parts.next() {
-            parameters.insert("level".into(), level(text)?.into());
-        }
-        if parts.next().is_some() {
-            return Err(unknown());
-        }
-        Encoder::from_numcodecs(id, &parameters.into(), size).map_err(|_| unknown())
-    };
-    list(text).into_iter().map(step).collect()
 }
 
 fn list(text: &str) -> Vec<String> {
