@@ -1,6 +1,6 @@
 //! SQL over chunked scientific arrays.
 //!
-//! A variable of a netCDF-4, HDF5, Zarr or Blosc2 dataset is a table whose rows are the cells of its grid. A statement
+//! A variable of a netCDF, HDF5, Zarr or Blosc2 dataset is a table whose rows are the cells of its grid. A statement
 //! decides which bytes of which chunks are touched; nothing else is read.
 //!
 //! ```text
@@ -37,6 +37,7 @@ pub mod cf;
 pub mod codec;
 pub mod error;
 pub mod format;
+pub mod ingest;
 pub mod query;
 pub mod read;
 pub mod session;

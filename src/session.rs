@@ -1,8 +1,11 @@
 //! SQL text in, record batches out.
 
+mod versions;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, Result, SchemaError, TableReference};
 use datafusion::dataframe::DataFrame;
@@ -16,12 +19,18 @@ use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::resolve::resolve_table_references;
+use datafusion::sql::sqlparser::dialect::{GenericDialect, dialect_from_str};
 
+use crate::append::{Outcome, Target, Vacuum};
+use crate::catalog::copy::{self, DatasetFormat};
 use crate::catalog::factory::{DatasetTableFactory, STORED_AS};
 use crate::catalog::provider::DatasetCatalog;
 use crate::catalog::{Catalog, Opened, functions, tables};
 use crate::error::Error;
+use crate::query::insert::append_options;
 use crate::query::{self, HyperslabOptions, engine_error};
+
+use versions::Change;
 
 /// Limits of a session.
 #[derive(Clone, Debug, Default)]
@@ -88,6 +97,11 @@ impl Session {
         &self.context
     }
 
+    /// What opens datasets.
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
     /// Opens the dataset at a path or URL.
     ///
     /// # Errors
@@ -111,10 +125,76 @@ impl Session {
     /// # Errors
     /// When the statement is wrong, or a dataset it names cannot be opened.
     pub async fn sql(&self, sql: &str) -> Result<DataFrame> {
+        let (change, rewritten) = self.versions(sql);
+        if let Some(change) = change {
+            let done = self.change(change).await.map_err(engine_error)?;
+            return self.context.read_batch(done);
+        }
+        let sql = rewritten.as_deref().unwrap_or(sql);
         match self.context.sql(sql).await {
             Ok(frame) => Ok(frame),
             Err(error) => Err(self.explain(sql, error).await),
         }
+    }
+
+    /// Lets a dataset, given by name or location, be again what it was as a version.
+    ///
+    /// # Errors
+    /// As [`Target::roll_back`](crate::append::Target::roll_back).
+    pub async fn roll_back(&self, dataset: &str, version: u64) -> Result<Outcome, Error> {
+        let options = append_options(&self.catalog.options())?;
+        let target = self.target(dataset).await?;
+        target.roll_back(version, options).await
+    }
+
+    /// Removes, or only lists, what belongs to no version of a dataset, given by name or location.
+    ///
+    /// # Errors
+    /// As [`Target::vacuum`](crate::append::Target::vacuum).
+    pub async fn vacuum(&self, dataset: &str, vacuum: Vacuum) -> Result<Vec<String>, Error> {
+        let options = append_options(&self.catalog.options())?;
+        self.target(dataset).await?.vacuum(vacuum, options).await
+    }
+
+    async fn target(&self, dataset: &str) -> Result<Target, Error> {
+        let named = self.catalog.location_of(dataset);
+        self.catalog
+            .target(named.as_deref().unwrap_or(dataset))
+            .await
+    }
+
+    async fn change(&self, change: Change) -> Result<RecordBatch, Error> {
+        let (name, values): (_, ArrayRef) = match change {
+            Change::RollBack { dataset, version } => match self.roll_back(&dataset, version).await?
+            {
+                Outcome::Committed { version } => {
+                    ("version", Arc::new(UInt64Array::from(vec![version])))
+                }
+                Outcome::Conflict => {
+                    return Err(Error::Conflict(format!(
+                        "{dataset}: another program has changed the dataset meanwhile, try again"
+                    )));
+                }
+            },
+            Change::Vacuum { dataset } => {
+                let removed = self.vacuum(&dataset, Vacuum::Removed).await?;
+                ("removed", Arc::new(StringArray::from(removed)))
+            }
+            Change::ListOrphans { dataset } => {
+                let orphans = self.vacuum(&dataset, Vacuum::Listed).await?;
+                ("orphan", Arc::new(StringArray::from(orphans)))
+            }
+        };
+        RecordBatch::try_from_iter([(name, values)]).map_err(|e| Error::Invalid(e.to_string()))
+    }
+
+    /// What a statement says about versions: the change that it is, or what it is in the engine's grammar.
+    fn versions(&self, sql: &str) -> (Option<Change>, Option<String>) {
+        let state = self.context.state();
+        let dialect = dialect_from_str(state.config_options().sql_parser.dialect)
+            .unwrap_or_else(|| Box::new(GenericDialect {}));
+        let change = versions::change(sql, dialect.as_ref());
+        (change, versions::rewrite(sql, dialect.as_ref()))
     }
 
     /// Runs a statement; rows come as they are found.
@@ -176,6 +256,10 @@ pub fn install(context: &SessionContext) -> Result<Arc<Catalog>> {
         let options = state.config_mut().options_mut();
         if options.extensions.get::<HyperslabOptions>().is_none() {
             options.extensions.insert(HyperslabOptions::default());
+        }
+        for extension in copy::EXTENSIONS {
+            let format = Arc::new(DatasetFormat::new(extension));
+            state.register_file_format(format, true)?;
         }
         for name in STORED_AS {
             let factory = Arc::new(DatasetTableFactory::new(Arc::clone(&catalog)));

@@ -16,7 +16,8 @@ import zarr
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "data"))
 
 from make import Answers, stats, write_json  # noqa: E402
-from writers import Data, Var, blosc2_directory, decode, netcdf4, zarr3  # noqa: E402
+from writers import Data, Var, blosc2_directory, decode, netcdf3_classic, netcdf3_offset64  # noqa: E402
+from writers import netcdf4, zarr3  # noqa: E402
 
 HERE = Path(__file__).parent
 UNITS, CALENDAR = "days since 2001-01-01", "noleap"
@@ -89,6 +90,19 @@ def cube(days_a_chunk):
         "area": Var(("lat", "lon"), area, {"units": "m2", "standard_name": "cell_area"}),
     }
     return Data(variables, {"Conventions": "CF-1.11", "title": "a made-up climate, daily"})
+
+
+def packed(data):
+    """The same, its steps of half a degree and of a millimetre in bytes: a format that does not compress stays small."""
+    variables = dict(data.variables)
+    for name, scale, offset in (("tas", 0.5, 273.0), ("pr", 1.0, 0.0)):
+        var = variables[name]
+        missing = var.data == var.fill if var.fill is not None else np.zeros(var.data.shape, bool)
+        steps = np.where(missing, 0, (var.data - np.float32(offset)) / np.float32(scale))
+        assert np.all((steps == np.round(steps)) & (abs(steps) < 128))
+        attrs = var.attrs | {"scale_factor": np.float32(scale), "add_offset": np.float32(offset)}
+        variables[name] = Var(var.dims, np.where(missing, -128, steps).astype("i1"), attrs, fill=np.int8(-128))
+    return Data(variables, data.attrs)
 
 
 def ocean():
@@ -217,15 +231,17 @@ if __name__ == "__main__":
     # Few, larger chunks where each is a file.
     zarr3(str(HERE / "tas.zarr"), cube(73))
     blosc2_directory(str(HERE / "tas.b2d"), cube(73))
+    netcdf3_classic(str(HERE / "tas_classic.nc"), packed(days))
     netcdf4(str(HERE / "model.nc"), model(days))
     netcdf4(str(HERE / "climatology.nc"), climatology(days))
     sea = ocean()
     netcdf4(str(HERE / "ocean.nc"), sea)
+    netcdf3_offset64(str(HERE / "ocean_64bit_offset.nc"), sea)
     zarr3(str(HERE / "ocean.zarr"), sea)
     write_json(
         HERE / "expected.json",
         [
-            (["tas.nc", "tas.zarr", "tas.b2d"], about_cube(days)),
-            (["ocean.nc", "ocean.zarr"], about_ocean(sea)),
+            (["tas.nc", "tas_classic.nc", "tas.zarr", "tas.b2d"], about_cube(days)),
+            (["ocean.nc", "ocean_64bit_offset.nc", "ocean.zarr"], about_ocean(sea)),
         ],
     )

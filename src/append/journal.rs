@@ -28,7 +28,7 @@ pub(super) enum Failure {
 }
 
 impl Journal {
-    /// Puts everything that is to be published beside its places.
+    /// Puts everything that is to be published beside its places, where all of it waits for the disk together.
     pub(super) async fn prepare(
         store: &Store,
         publication: Publication,
@@ -49,7 +49,12 @@ impl Journal {
                 expect: Expect::Absent,
             });
         }
-        store.put_all(staged, durability).await?;
+        store.put_all(staged, Durability::None).await?;
+        if durability == Durability::Full {
+            let mut unsynced = publication.unsynced;
+            unsynced.extend(moves.iter().map(|(from, _)| from.clone()));
+            store.sync_all(&unsynced)?;
+        }
         Ok(Self { moves })
     }
 

@@ -26,12 +26,9 @@ pub struct Entry {
     pub rewrites: bool,
 }
 
-/// The versions of a dataset.
+/// The versions of a dataset, in their order; a dataset that no transaction has changed has none.
 #[derive(Clone, Debug, Default)]
-pub struct Log {
-    /// In their order; those of a dataset that no transaction has changed are none.
-    pub entries: Vec<Entry>,
-}
+pub struct Log(pub Vec<Entry>);
 
 impl Log {
     /// Reads the log of the dataset at the location of `store`.
@@ -41,39 +38,79 @@ impl Log {
     pub async fn read(store: &Store) -> Result<Self> {
         let mut entries = Vec::new();
         for key in store.list_all(&private("log")).await? {
-            let Some(bytes) = store.get(&key).await? else {
-                continue;
-            };
-            let entry: Entry = serde_json::from_slice(&bytes)
-                .map_err(|e| Error::Corrupt(format!("{key} is damaged: {e}")))?;
-            entries.push(entry);
+            entries.extend(read(store, &key).await?);
         }
         entries.sort_by_key(|entry| entry.version);
-        Ok(Self { entries })
+        Ok(Self(entries))
     }
 
-    /// The entries of a change from lengths `before` to `after`: the first change is preceded by what it found.
+    /// The entry of a version whose cells are all still what they were.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such version, `Invalid` when a later one has replaced or removed cells of it.
+    pub fn version(&self, version: u64) -> Result<&Entry> {
+        let at = self.0.iter().position(|entry| entry.version == version);
+        let Some((entry, later)) = at.and_then(|at| self.0.get(at..)?.split_first()) else {
+            return Err(Error::NotFound(match (self.0.first(), self.0.last()) {
+                (Some(first), Some(last)) => format!(
+                    "there is no version {version}; there are {} to {}",
+                    first.version, last.version
+                ),
+                _ => format!(
+                    "there is no version {version}: no transaction has changed the dataset so far"
+                ),
+            }));
+        };
+        let spoils = |later: &&Entry| {
+            let shorter = |(dimension, length): (&String, &u64)| {
+                later.lengths.get(dimension).is_some_and(|now| now < length)
+            };
+            later.rewrites || entry.lengths.iter().any(shorter)
+        };
+        match later.iter().find(spoils) {
+            None => Ok(entry),
+            Some(later) => Err(Error::Invalid(format!(
+                "version {version} cannot be read any more, because version {} ({}) changed cells of it",
+                later.version, later.operation
+            ))),
+        }
+    }
+}
+
+/// The newest version of a dataset, if there is one.
+pub(super) async fn last(store: &Store) -> Result<Option<Entry>> {
+    match store.list_all(&private("log")).await?.last() {
+        Some(key) => read(store, key).await,
+        None => Ok(None),
+    }
+}
+
+async fn read(store: &Store, key: &str) -> Result<Option<Entry>> {
+    let Some(bytes) = store.get(key).await? else {
+        return Ok(None);
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|e| Error::Corrupt(format!("{key} is damaged: {e}")))
+}
+
+impl Entry {
+    /// The entry of a dataset that did not exist before.
+    pub(super) fn first(operation: &str, lengths: BTreeMap<String, u64>) -> Vec<Self> {
+        vec![entry(0, operation, lengths, false)]
+    }
+
+    /// The entries of a change, after the entry `last`, from lengths `before` to `after`: what has not been logged
+    /// before comes first.
     pub(super) fn next(
-        &self,
+        last: Option<&Self>,
         operation: &str,
         before: BTreeMap<String, u64>,
         after: BTreeMap<String, u64>,
         rewrites: bool,
-    ) -> Vec<Entry> {
-        let time = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |time| {
-                u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-            });
-        let entry = |version, operation: &str, lengths, rewrites| Entry {
-            version,
-            time,
-            operation: operation.to_owned(),
-            lengths,
-            rewrites,
-        };
+    ) -> Vec<Self> {
         let mut entries = Vec::new();
-        let mut version = match self.entries.last() {
+        let mut version = match last {
             // Somebody else has changed the dataset, or a writer died before he could log.
             Some(last) if last.lengths != before => {
                 entries.push(entry(last.version + 1, "found", before, false));
@@ -88,6 +125,21 @@ impl Log {
         version += 1;
         entries.push(entry(version, operation, after, rewrites));
         entries
+    }
+}
+
+fn entry(version: u64, operation: &str, lengths: BTreeMap<String, u64>, rewrites: bool) -> Entry {
+    let time = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| {
+            u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+        });
+    Entry {
+        version,
+        time,
+        operation: operation.to_owned(),
+        lengths,
+        rewrites,
     }
 }
 

@@ -1,26 +1,34 @@
 //! Transactions: a change of a dataset is seen whole or not at all, survives a crash, and is one of a sequence.
 //!
 //! ```text
-//! begin    lock, finish what a crash has left, read the metadata
+//! begin    lock, finish what a crash has left, read the metadata     create  the same where there is no dataset yet
 //! write    cells beyond the shapes that readers know, or put aside
-//! commit   journal, publish, log            local: a rename makes the journal valid, everything after it can be done again
+//! commit   rename                           one file: what was written is a new version of it, beside it until then
+//!          patch                            one file that grows where it is: a few bytes tell of what was written behind it
+//!          journal, publish, log            local: a rename makes the journal valid, everything after it can be done again
 //!          publish if unchanged, log        remote: the metadata is put only if it is the version that was read
 //! ```
 
+mod create;
 mod journal;
 pub mod log;
+pub mod window;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::array::Dataset;
+use crate::array::dtype::ElementType;
+use crate::array::{Attributes, Dataset, Variable};
+use crate::cf::join_chars;
 use crate::error::{Error, Result, Within};
 use crate::format::{Appender, Format, Publication};
 use crate::store::lock::{Lock, LockOptions};
+use crate::store::replace::Replaced;
 use crate::store::write::{Durability, PRIVATE, Put};
 use crate::store::{Kind, Store};
 
 pub use crate::format::{OldCells, Region};
+pub use create::IfExists;
 
 use journal::{Failure, Journal};
 use log::{Entry, Log};
@@ -46,8 +54,9 @@ pub struct Target {
 pub enum Outcome {
     /// The change is there, as this version of the dataset.
     Committed {
-        /// Number of the version, counted from the state in which the first transaction found the dataset, 0.
-        version: u64,
+        /// Number of the version, counted from the state in which the first transaction found the dataset, 0; `None` for
+        /// a dataset that is one file, which has no log.
+        version: Option<u64>,
     },
     /// Another writer was faster: nothing has changed, the transaction can be made anew.
     Conflict,
@@ -60,9 +69,14 @@ pub struct Transaction {
     options: AppendOptions,
     lock: Arc<Lock>,
     appender: Box<dyn Appender>,
-    log: Log,
+    /// The newest version that the log knows.
+    last: Option<Entry>,
+    /// Whether the dataset is one file, which has no log.
+    is_file: bool,
     lengths: BTreeMap<String, u64>,
     rewrites: bool,
+    /// Whether there was no dataset before.
+    creates: bool,
 }
 
 impl Target {
@@ -85,32 +99,39 @@ impl Target {
     /// when the storage fails.
     pub async fn begin(&self, options: AppendOptions) -> Result<Transaction> {
         let place = || self.store.location().to_owned();
-        refuse_foreign_lock(&self.store).await?;
-        let lock = Arc::new(Lock::acquire(&self.store, options.lock).await?);
+        // What readers have open may be an older version.
+        let store = self.store.afresh();
+        refuse_foreign_lock(&store).await?;
+        let lock = Arc::new(Lock::acquire(&store, options.lock).await?);
         let begun = async {
-            if self.store.is_local() {
-                journal::recover(&self.store, options.durability).await?;
-                journal::clean(&self.store)?;
+            let is_file = store.is_local() && store.kind().await? == Kind::Object;
+            if is_file {
+                store.remove_replacements()?;
+            } else if store.is_local() {
+                journal::recover(&store, options.durability).await?;
+                journal::clean(&store)?;
             }
-            let mut appender = self
-                .format
-                .begin(&self.store, &lock, options.durability)
-                .await?;
+            let mut appender = self.format.begin(&store, &lock, options.durability).await?;
             if lock.was_abandoned() {
                 appender.fence().await?;
             }
-            let log = Log::read(&self.store).await?;
-            Ok((appender, log))
+            let last = match is_file {
+                true => None,
+                false => log::last(&store).await?,
+            };
+            Ok((appender, last, is_file))
         };
         match begun.await {
-            Ok((appender, log)) => Ok(Transaction {
-                store: self.store.clone(),
+            Ok((appender, last, is_file)) => Ok(Transaction {
+                store,
+                is_file,
                 options,
                 lock,
                 lengths: lengths(appender.dataset()),
                 appender,
-                log,
+                last,
                 rewrites: false,
+                creates: false,
             }),
             Err(error) => {
                 let _ = release(lock).await;
@@ -143,11 +164,24 @@ impl Transaction {
             .within(|| self.store.location())
     }
 
-    /// Writes cells; a region covers every piece that it touches, as far as the variable reaches after the change.
+    /// The variables that grow with a dimension of a group, characters joined to words.
+    #[must_use]
+    pub fn along(&self, group: &str, dimension: &str) -> Vec<Arc<Variable>> {
+        let variables = self.appender.along(group, dimension).into_iter();
+        variables
+            .map(|variable| join_chars(&variable).map_or(variable, Arc::new))
+            .collect()
+    }
+
+    /// Writes cells, of characters also words; a region covers every piece that it touches, as far as the variable reaches after the change.
     ///
     /// # Errors
     /// As [`Appender::write`].
-    pub async fn write(&mut self, region: Region) -> Result<()> {
+    pub async fn write(&mut self, mut region: Region) -> Result<()> {
+        if let Some(length) = self.word(&region) {
+            region.start.push(0);
+            region.shape.push(length);
+        }
         self.rewrites |= region.old == OldCells::Changed;
         self.appender
             .write(region)
@@ -167,6 +201,22 @@ impl Transaction {
         Ok(())
     }
 
+    /// Gives a group other attributes.
+    ///
+    /// # Errors
+    /// As [`Appender::set_attributes`].
+    pub fn set_attributes(&mut self, group: &str, attributes: &Attributes) -> Result<()> {
+        self.appender
+            .set_attributes(group, attributes)
+            .within(|| self.store.location())
+    }
+
+    /// The last version of the dataset that the log knows.
+    #[must_use]
+    pub fn version(&self) -> Option<u64> {
+        self.last.as_ref().map(|entry| entry.version)
+    }
+
     /// Publishes the change; `operation` is what the log calls it.
     ///
     /// # Errors
@@ -176,16 +226,17 @@ impl Transaction {
         let place = self.store.location().to_owned();
         match self.publish(operation).await {
             Ok(outcome) => {
-                // What is published stays so, whether the lock can be given back or not.
+                // What is published stays so, whether the mark can be removed and the lock be given back or not.
+                if self.creates {
+                    let _ = create::unmark(&self.store).await;
+                }
                 let _ = self.end().await;
                 Ok(outcome)
             }
             Err(Failure::Undone(error)) => {
                 // What was put aside is in nobody's way; the error that led here is worth more than another one.
-                let _ = self.appender.abandon().await;
-                let error = error.within(place);
-                let _ = self.end().await;
-                Err(error)
+                let _ = self.abandon().await;
+                Err(error.within(place))
             }
             // The lock is not given back: whoever comes next has to find out what became of the change.
             Err(Failure::Decided(error)) => Err(error.within(place)),
@@ -197,10 +248,16 @@ impl Transaction {
     /// # Errors
     /// `Io` when the storage fails.
     pub async fn abandon(mut self) -> Result<()> {
+        let creates = self.creates;
         let abandoned = self.appender.abandon().await;
+        let unmarked = if creates {
+            create::unmark(&self.store).await
+        } else {
+            Ok(())
+        };
         let place = self.store.location().to_owned();
         let ended = self.end().await;
-        abandoned.and(ended).within(|| place)
+        abandoned.and(unmarked).and(ended).within(|| place)
     }
 
     /// Gives the lock back.
@@ -210,12 +267,38 @@ impl Transaction {
         release(self.lock).await
     }
 
+    /// The length of the words of a region, if it is one of words that are stored as characters.
+    fn word(&self, region: &Region) -> Option<u64> {
+        let groups = self.appender.dataset().root.walk().into_iter();
+        let variable = groups
+            .flat_map(|group| &group.variables)
+            .find(|variable| variable.path == region.variable)?;
+        let (length, outer) = variable.shape().split_last()?;
+        let is_char = variable.layout.element == ElementType::Char;
+        (is_char && outer.len() == region.shape.len()).then_some(*length)
+    }
+
     async fn publish(&mut self, operation: &str) -> Result<Outcome, Failure> {
         let publication = self.appender.publication().await.map_err(Failure::Undone)?;
+        if self.is_file {
+            let replaced = match (publication.replacement, publication.patch) {
+                (Some(replacement), _) => Some(replacement.publish().map_err(Failure::Undone)?),
+                // Some of the bytes may have been written.
+                (None, Some(patch)) => Some(patch.publish().map_err(Failure::Decided)?),
+                (None, None) => None,
+            };
+            return Ok(match replaced {
+                Some(Replaced::Conflict) => Outcome::Conflict,
+                Some(Replaced::Done) | None => Outcome::Committed { version: None },
+            });
+        }
         let before = lengths(self.appender.dataset());
-        let entries = self
-            .log
-            .next(operation, before, self.lengths.clone(), self.rewrites);
+        let after = self.lengths.clone();
+        let entries = if self.creates {
+            Entry::first(operation, after)
+        } else {
+            Entry::next(self.last.as_ref(), operation, before, after, self.rewrites)
+        };
         let version = entries.last().map_or(0, |entry| entry.version);
         if self.store.is_local() {
             let durability = self.options.durability;
@@ -224,7 +307,9 @@ impl Transaction {
                 .map_err(Failure::Undone)?
                 .commit(&self.store, durability)
                 .await?;
-            return Ok(Outcome::Committed { version });
+            return Ok(Outcome::Committed {
+                version: Some(version),
+            });
         }
         self.publish_remote(publication, &entries, version).await
     }
@@ -263,7 +348,9 @@ impl Transaction {
         if let Ok(logged) = log::objects(entries) {
             let _ = self.store.put_all(logged, durability).await;
         }
-        Ok(Outcome::Committed { version })
+        Ok(Outcome::Committed {
+            version: Some(version),
+        })
     }
 }
 
@@ -284,11 +371,59 @@ pub async fn recover(store: &Store, options: AppendOptions) -> Result<()> {
     Ok(())
 }
 
-/// What a vacuum found and removed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Vacuumed {
-    /// Keys of objects that belong to no version.
-    pub orphans: Vec<String>,
+impl Target {
+    /// Lets the dataset be again what it was as a version; that is a version of its own. Returns its number.
+    ///
+    /// # Errors
+    /// As [`Target::begin`] and [`Log::version`].
+    pub async fn roll_back(&self, version: u64, options: AppendOptions) -> Result<Outcome> {
+        let mut transaction = self.begin(options).await?;
+        let resized = async {
+            let log = Log::read(&self.store).await?;
+            let entry = log.version(version).within(|| self.store.location())?;
+            for (path, length) in &entry.lengths {
+                let (group, dimension) = path.rsplit_once('/').unwrap_or(("", path));
+                if transaction.lengths.get(path) != Some(length) {
+                    transaction.resize(group, dimension, *length)?;
+                }
+            }
+            Ok(())
+        };
+        match resized.await {
+            Ok(()) => transaction.commit(&format!("rollback to {version}")).await,
+            Err(error) => {
+                transaction.abandon().await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes objects that belong to no version that can still be read, like those of writers that crashed, and returns
+    /// their keys; with [`Vacuum::Listed`] they stay.
+    ///
+    /// # Errors
+    /// As [`Target::begin`].
+    pub async fn vacuum(&self, vacuum: Vacuum, options: AppendOptions) -> Result<Vec<String>> {
+        // A writer cleans up after those before him as he begins; nobody else writes until this ends.
+        let transaction = self.begin(options).await?;
+        let orphans = transaction.appender.orphans().await;
+        let removed = match (&orphans, vacuum) {
+            (Ok(orphans), Vacuum::Removed) => self.store.delete_all(orphans).await,
+            _ => Ok(()),
+        };
+        transaction.abandon().await?;
+        removed?;
+        orphans
+    }
+}
+
+/// What becomes of objects that belong to no version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vacuum {
+    /// They are listed.
+    Listed,
+    /// They are removed.
+    Removed,
 }
 
 async fn release(lock: Arc<Lock>) -> Result<()> {

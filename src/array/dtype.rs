@@ -94,6 +94,31 @@ impl ElementType {
         matches!(self, Self::Float16 | Self::Float32 | Self::Float64)
     }
 
+    /// What the netCDF library fills elements with that nobody chose a fill value for, one element as in a decoded
+    /// chunk; `None` where that is zero bytes.
+    #[must_use]
+    pub fn netcdf_fill(self) -> Option<Vec<u8>> {
+        const FLOAT: f32 = 9.969_21e36;
+        Some(match self {
+            Self::Int8 => (-127i8).to_le_bytes().into(),
+            Self::Int16 => (-32_767i16).to_le_bytes().into(),
+            Self::Int32 => (-2_147_483_647i32).to_le_bytes().into(),
+            Self::Int64 => (-9_223_372_036_854_775_806i64).to_le_bytes().into(),
+            Self::UInt8 => u8::MAX.to_le_bytes().into(),
+            Self::UInt16 => u16::MAX.to_le_bytes().into(),
+            Self::UInt32 => u32::MAX.to_le_bytes().into(),
+            Self::UInt64 => (u64::MAX - 1).to_le_bytes().into(),
+            Self::Float32 => FLOAT.to_le_bytes().into(),
+            Self::Float64 => f64::from(FLOAT).to_le_bytes().into(),
+            Self::Bool
+            | Self::Float16
+            | Self::Char
+            | Self::Bytes(_)
+            | Self::Utf32(_)
+            | Self::Text => return None,
+        })
+    }
+
     /// The Arrow type of the stored values, before any CF decoding.
     #[must_use]
     pub fn arrow_type(self) -> DataType {

@@ -159,6 +159,22 @@ impl IndexSet {
         Self { runs }
     }
 
+    /// The indices at some positions of the set.
+    #[must_use]
+    pub fn at(&self, positions: &Range<u64>) -> Self {
+        let mut before = 0;
+        let here = |run: &Range<u64>| {
+            let length = run.end - run.start;
+            let from = positions.start.saturating_sub(before).min(length);
+            let to = positions.end.saturating_sub(before).min(length);
+            before += length;
+            (from < to).then(|| run.start + from..run.start + to)
+        };
+        Self {
+            runs: self.runs.iter().filter_map(here).collect(),
+        }
+    }
+
     /// The indices within `range`. Costs a binary search and one step a run of the answer.
     #[must_use]
     pub fn clip(&self, range: &Range<u64>) -> Self {

@@ -1,6 +1,9 @@
 //! The format-neutral model of a dataset: groups, dimensions, variables, attributes.
 
+pub mod blueprint;
 pub mod chunk;
+pub mod contiguous;
+pub mod cut;
 pub mod dtype;
 pub mod hyperslab;
 pub mod slab;
@@ -18,10 +21,18 @@ use crate::codec::CodecPipeline;
 pub struct Dataset {
     /// Path or URL it was opened from.
     pub location: String,
-    /// Name of the format: `netcdf4`, `hdf5`, `zarr`, `blosc2`.
+    /// Name of the format: `netcdf4`, `netcdf3`, `hdf5`, `zarr`, `blosc2`.
     pub format: &'static str,
     /// The root group.
     pub root: Group,
+}
+
+impl Dataset {
+    /// Whether cells that nobody wrote hold the fill values of the netCDF library.
+    #[must_use]
+    pub fn has_netcdf_fills(&self) -> bool {
+        matches!(self.format, "netcdf4" | "netcdf3")
+    }
 }
 
 /// A group of a dataset: a namespace of dimensions, variables and further groups.

@@ -127,13 +127,23 @@ impl Crop {
         Self(self.0.iter().map(shift).collect())
     }
 
-    /// Whether source and destination are the same bytes in the same order: one run a dimension, over all of both.
+    /// The destination cells, if all cells of a source of this shape come to lie there one after another, in the same
+    /// order; the destination has the strides `to`.
     #[must_use]
-    pub fn is_whole(&self, source: &[usize], destination: &[usize]) -> bool {
-        source == destination
-            && self.0.iter().zip(source).all(|(runs, extent)| {
-                matches!(runs.as_slice(), [run] if run.from == 0 && run.to == 0 && run.length == *extent)
-            })
+    pub fn in_one_piece(&self, source: &[usize], to: &[usize]) -> Option<Range<usize>> {
+        let (mut start, mut cells) = (0, 1);
+        for ((runs, extent), stride) in self.0.iter().zip(source).zip(to).rev() {
+            let [run] = runs.as_slice() else {
+                return None;
+            };
+            let follows = *stride == cells || *extent == 1;
+            if run.from != 0 || run.length != *extent || !follows {
+                return None;
+            }
+            start += run.to * stride;
+            cells *= extent;
+        }
+        Some(start..start + cells)
     }
 }
 
@@ -399,7 +409,21 @@ mod tests {
         })
         .unwrap();
         assert_eq!(rows, [(0, 0, 24, 1)]);
-        assert!(crop.is_whole(&[2, 3, 4], &[2, 3, 4]));
+    }
+
+    #[test]
+    fn boxes_of_the_slowest_dimension_stay_in_one_piece() {
+        let rows = runs_by_chunk(&IndexSet::range(1..7), 2);
+        let columns = runs_by_chunk(&IndexSet::all(3), 3)[0].1.clone();
+        let crop = |chunk: usize| Crop(vec![rows[chunk].1.clone(), columns.clone()]);
+        // The first chunk is selected in part.
+        assert_eq!(crop(0).in_one_piece(&[2, 3], &[3, 1]), None);
+        assert_eq!(crop(1).in_one_piece(&[2, 3], &[3, 1]), Some(3..9));
+        assert_eq!(crop(2).in_one_piece(&[2, 3], &[3, 1]), Some(9..15));
+        // Between its rows there are others.
+        assert_eq!(crop(1).in_one_piece(&[2, 3], &[5, 1]), None);
+        assert_eq!(crop(1).in_one_piece(&[2, 4], &[3, 1]), None);
+        assert_eq!(Crop(Vec::new()).in_one_piece(&[], &[]), Some(0..1));
     }
 
     #[test]

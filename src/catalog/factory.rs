@@ -12,7 +12,9 @@ use crate::error::Error;
 use crate::query::engine_error;
 
 /// The words after `STORED AS`.
-pub const STORED_AS: &[&str] = &["NETCDF", "NETCDF4", "HDF5", "ZARR", "BLOSC2", "B2ND"];
+pub const STORED_AS: &[&str] = &[
+    "NETCDF", "NETCDF4", "NETCDF3", "HDF5", "ZARR", "BLOSC2", "B2ND",
+];
 
 /// Makes tables of datasets.
 #[derive(Debug)]

@@ -1,9 +1,10 @@
-//! Table functions over datasets: `read_array`, `array_info`, `array_attributes`, `array_chunks`.
+//! Table functions over datasets: `read_array`, `array_info`, `array_attributes`, `array_chunks`, `array_versions`.
 
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Int64Array, ListBuilder, StringArray, StringBuilder, UInt64Array, UInt64Builder,
+    ArrayRef, BooleanArray, Int64Array, ListBuilder, StringArray, StringBuilder,
+    TimestampMillisecondArray, UInt64Array, UInt64Builder,
 };
 use arrow::datatypes::{Field, Schema};
 use arrow::record_batch::RecordBatch;
@@ -12,6 +13,7 @@ use datafusion::common::{Result, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::Expr;
 
+use crate::append::log::Log;
 use crate::array::chunk::ChunkAddress;
 use crate::array::hyperslab::parse_slices;
 use crate::array::{AttributeValue, Attributes, Group, Variable};
@@ -36,6 +38,7 @@ pub fn functions(catalog: &Arc<Catalog>) -> Vec<(&'static str, Arc<dyn TableFunc
         ("array_info", function(Kind::Info)),
         ("array_attributes", function(Kind::Attributes)),
         ("array_chunks", function(Kind::Chunks)),
+        ("array_versions", function(Kind::Versions)),
     ]
 }
 
@@ -45,6 +48,7 @@ enum Kind {
     Info,
     Attributes,
     Chunks,
+    Versions,
 }
 
 impl Kind {
@@ -54,13 +58,14 @@ impl Kind {
             Self::Info => "array_info('location')",
             Self::Attributes => "array_attributes('location')",
             Self::Chunks => "array_chunks('location', 'variable')",
+            Self::Versions => "array_versions('location')",
         }
     }
 
     fn arguments(self) -> std::ops::RangeInclusive<usize> {
         match self {
             Self::Read => 1..=3,
-            Self::Info | Self::Attributes => 1..=1,
+            Self::Info | Self::Attributes | Self::Versions => 1..=1,
             Self::Chunks => 2..=2,
         }
     }
@@ -106,6 +111,7 @@ impl TableFunctionImpl for DatasetFunction {
                 let variable = texts.get(1).ok_or_else(wrong)?;
                 table(chunks(&opened, variable)?)
             }
+            Kind::Versions => table(versions(&opened)?),
         }
     }
 }
@@ -296,6 +302,49 @@ fn type_name(value: &AttributeValue) -> String {
         }
         AttributeValue::Json(_) => "json".into(),
     }
+}
+
+/// The versions that can be read, and those that cannot any more.
+fn versions(opened: &Opened) -> Result<RecordBatch> {
+    let log = block_on(Log::read(&opened.store))
+        .map_err(DataFusionError::IoError)?
+        .within(|| opened.store.location())
+        .map_err(engine_error)?;
+    let entries = || log.0.iter();
+    let times = entries().map(|entry| i64::try_from(entry.time).unwrap_or(i64::MAX));
+    let lengths = entries().map(|entry| {
+        let lengths = entry.lengths.iter();
+        let each: Vec<String> = lengths
+            .map(|(name, length)| format!("{name}={length}"))
+            .collect();
+        each.join(", ")
+    });
+    let columns: [(&str, ArrayRef); 5] = [
+        (
+            "version",
+            Arc::new(UInt64Array::from_iter_values(
+                entries().map(|entry| entry.version),
+            )),
+        ),
+        (
+            "time",
+            Arc::new(TimestampMillisecondArray::from_iter_values(times)),
+        ),
+        (
+            "operation",
+            Arc::new(StringArray::from_iter_values(
+                entries().map(|entry| &entry.operation),
+            )),
+        ),
+        ("lengths", Arc::new(StringArray::from_iter_values(lengths))),
+        (
+            "readable",
+            Arc::new(BooleanArray::from_iter(
+                entries().map(|entry| Some(log.version(entry.version).is_ok())),
+            )),
+        ),
+    ];
+    Ok(RecordBatch::try_from_iter(columns)?)
 }
 
 fn chunks(opened: &Opened, name: &str) -> Result<RecordBatch> {

@@ -1,5 +1,6 @@
 //! From a location to the tables of the dataset there; the list of formats.
 
+pub mod copy;
 pub mod describe;
 pub mod factory;
 pub mod functions;
@@ -8,12 +9,13 @@ pub mod tables;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::SystemTime;
 
 use datafusion::execution::SessionState;
 use parking_lot::{Mutex, RwLock};
 
-use crate::append;
+use crate::append::log::Log;
+use crate::append::{self, Target};
+use crate::array::cut::cut;
 use crate::array::{Dataset, Group, Variable};
 use crate::catalog::tables::TableParts;
 use crate::cf::join_chars;
@@ -22,13 +24,18 @@ use crate::error::{Error, Result, Within};
 use crate::format::Format;
 use crate::format::blosc2::Blosc2;
 use crate::format::hdf5::Hdf5;
+use crate::format::netcdf3::Netcdf3;
 use crate::format::zarr::Zarr;
 use crate::query::HyperslabOptions;
 use crate::query::insert::append_options;
+use crate::store::replace::Identity;
 use crate::store::{Kind, Store};
 
 /// Every format, in the order in which a location is tried.
-pub const FORMATS: &[&dyn Format] = &[&Hdf5, &Zarr, &Blosc2];
+pub const FORMATS: &[&dyn Format] = &[&Hdf5, &Netcdf3, &Zarr, &Blosc2];
+
+/// What in a location is followed by the number of a version.
+pub const VERSION: &str = "#version=";
 
 /// Bytes of an object by which formats recognise it.
 const HEAD: u64 = 4096;
@@ -45,6 +52,8 @@ pub struct Opened {
     pub dataset: Dataset,
     /// The format that it is in.
     pub format: &'static dyn Format,
+    /// The version, if it is not what the dataset is now.
+    pub version: Option<u64>,
     /// Its tables, once they have been asked for.
     tables: OnceLock<Vec<TableParts>>,
 }
@@ -52,16 +61,18 @@ pub struct Opened {
 /// Opens datasets, and keeps the metadata of those that are one object until the object changes.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    kept: Mutex<HashMap<String, (Validator, Arc<Opened>)>>,
+    kept: Mutex<HashMap<String, (Identity, Arc<Opened>)>>,
     registered: RwLock<HashMap<String, String>>,
     session: RwLock<Option<Weak<RwLock<SessionState>>>>,
 }
 
-/// What tells that an object has changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Validator {
-    size: u64,
-    modified: Option<SystemTime>,
+/// The format that goes by a name of `STORED AS` or by an extension.
+#[must_use]
+pub fn format_called(name: &str) -> Option<&'static dyn Format> {
+    FORMATS
+        .iter()
+        .copied()
+        .find(|format| is_called(format.name(), name))
 }
 
 impl Catalog {
@@ -73,30 +84,77 @@ impl Catalog {
         self.open_as(location, None).await
     }
 
-    /// Opens the dataset at a location as one of the format called `format`, or in whichever format it is.
+    /// Opens the dataset at a location as one of the format called `format`, or in whichever format it is. A location that
+    /// ends in `#version=n` means what it was as its version `n`.
     ///
     /// # Errors
-    /// As [`Catalog::open`]; `Invalid` when the dataset is not of the format asked for.
+    /// As [`Catalog::open`]; `Invalid` when the dataset is not of the format asked for, `NotFound` when it has no such
+    /// version.
     pub async fn open_as(&self, location: &str, format: Option<&str>) -> Result<Arc<Opened>> {
-        let store = Store::open(location)?;
+        let Some((location, version)) = split_version(location)? else {
+            return self.open_store(Store::open(location)?, format).await;
+        };
+        let opened = self.open_store(Store::open(location)?, format).await?;
+        let log = Log::read(&opened.store).await?;
+        let entry = log.version(version).within(|| location)?;
+        let length = |group: &str, dimension: &str| {
+            let path = match group {
+                "" => dimension.to_owned(),
+                group => format!("{group}/{dimension}"),
+            };
+            entry.lengths.get(&path).copied()
+        };
+        Ok(Arc::new(Opened {
+            store: opened.store.clone(),
+            dataset: cut(&opened.dataset, &length).within(|| location)?,
+            format: opened.format,
+            version: Some(version),
+            tables: OnceLock::new(),
+        }))
+    }
+
+    /// The dataset at a location to be changed.
+    ///
+    /// # Errors
+    /// As [`Catalog::open`]; `Invalid` for an earlier version.
+    pub async fn target(&self, location: &str) -> Result<Target> {
+        if split_version(location)?.is_some() {
+            return Err(Error::Invalid(format!(
+                "{location} is an earlier version, which cannot be changed"
+            )));
+        }
+        let opened = self.open(location).await?;
+        Ok(Target::new(opened.store.clone(), opened.format))
+    }
+
+    /// Opens the dataset at the location of a store, as it is now.
+    ///
+    /// # Errors
+    /// As [`Catalog::open_as`].
+    pub async fn open_store(&self, store: Store, format: Option<&str>) -> Result<Arc<Opened>> {
+        let location = store.location().to_owned();
+        let location = location.as_str();
         let kind = store.kind().await?;
         // Readers of a commit that was cut short would see a part of it.
         append::recover(&store, append_options(&self.options())?).await?;
-        let validator = validator(location, kind);
-        if let (Some(validator), Some((kept, opened))) =
-            (&validator, self.kept.lock().get(location))
-            && validator == kept
+        // Directories have no identity: a change deep within them does not show at their root.
+        let identity = match kind {
+            Kind::Object => store.identity()?,
+            Kind::Directory => None,
+        };
+        if let (Some(identity), Some((kept, opened))) = (&identity, self.kept.lock().get(location))
+            && identity == kept
             && format.is_none()
         {
             return Ok(Arc::clone(opened));
         }
         let opened = Arc::new(open(store, kind, format).await?);
-        if let Some(validator) = validator {
+        if let Some(identity) = identity {
             let mut kept = self.kept.lock();
             if kept.len() >= KEPT {
                 kept.clear();
             }
-            kept.insert(location.to_owned(), (validator, Arc::clone(&opened)));
+            kept.insert(location.to_owned(), (identity, Arc::clone(&opened)));
         }
         Ok(opened)
     }
@@ -145,6 +203,17 @@ impl Catalog {
     }
 }
 
+/// The format of a dataset that is to be made, by the extension of its location: Zarr, if that says nothing.
+#[must_use]
+pub fn format_for(location: &str) -> &'static dyn Format {
+    let extension = location.trim_end_matches('/').rsplit_once('.');
+    match extension.map_or("", |(_, extension)| extension) {
+        "nc" | "nc4" | "cdf" | "h5" | "hdf5" | "hdf" => &Hdf5,
+        "b2nd" | "b2d" | "b2frame" => &Blosc2,
+        _ => &Zarr,
+    }
+}
+
 async fn open(store: Store, kind: Kind, format: Option<&str>) -> Result<Opened> {
     let location = store.location().to_owned();
     let head = match kind {
@@ -172,20 +241,18 @@ async fn open(store: Store, kind: Kind, format: Option<&str>) -> Result<Opened> 
             store,
             dataset,
             format: *candidate,
+            version: None,
             tables: OnceLock::new(),
         });
     }
     Err(Error::Unsupported(match head.get(..4) {
-        Some(b"CDF\x01" | b"CDF\x02" | b"CDF\x05") => format!(
-            "{location} is a netCDF-3 file, which cannot be read yet; nccopy -k nc4 makes a netCDF-4 file of it"
-        ),
         Some(b"PK\x03\x04") => {
             format!(
                 "{location} is a zip archive, which cannot be read yet; unpack it into a directory"
             )
         }
         _ => format!(
-            "{location} is not an array dataset: it is neither netCDF-4 or HDF5, Zarr, nor Blosc2"
+            "{location} is not an array dataset: it is neither netCDF, HDF5, Zarr, nor Blosc2"
         ),
     }))
 }
@@ -230,25 +297,28 @@ fn inherit_units(
     }
 }
 
+/// What is before and after `#version=` in a location.
+fn split_version(location: &str) -> Result<Option<(&str, u64)>> {
+    let Some((base, version)) = location.rsplit_once(VERSION) else {
+        return Ok(None);
+    };
+    version
+        .parse()
+        .map(|version| Some((base, version)))
+        .map_err(|_| {
+            Error::Invalid(format!(
+                "{location}: {version} is not the number of a version"
+            ))
+        })
+}
+
 /// Whether a format goes by a name of `STORED AS`.
 fn is_called(format: &str, name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     match name.as_str() {
-        "netcdf" | "netcdf4" | "nc" | "hdf" => format == "hdf5",
+        "netcdf" | "nc" => matches!(format, "hdf5" | "netcdf3"),
+        "netcdf4" | "nc4" | "hdf" | "h5" => format == "hdf5",
         "b2nd" => format == "blosc2",
         name => format == name,
     }
-}
-
-/// Directories have no validator: a change deep within them does not show at their root.
-fn validator(location: &str, kind: Kind) -> Option<Validator> {
-    if kind == Kind::Directory {
-        return None;
-    }
-    let path = location.strip_prefix("file://").unwrap_or(location);
-    let metadata = std::fs::metadata(path).ok()?;
-    Some(Validator {
-        size: metadata.len(),
-        modified: metadata.modified().ok(),
-    })
 }

@@ -11,7 +11,7 @@ use datafusion::error::DataFusionError;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::append::Target;
-use crate::catalog::{Catalog, Opened, tables};
+use crate::catalog::{Catalog, Opened, VERSION, tables};
 use crate::error::Error;
 use crate::query::engine_error;
 use crate::query::insert::InsertTarget;
@@ -65,10 +65,17 @@ impl CatalogProvider for DatasetCatalog {
                 files: Arc::clone(&self.files),
             }));
         }
+        let (plain, version) = name
+            .rsplit_once(VERSION)
+            .map_or((name, None), |(plain, version)| (plain, Some(version)));
         let location = self
             .catalog
-            .location_of(name)
-            .or_else(|| is_location(name).then(|| name.to_owned()))?;
+            .location_of(plain)
+            .or_else(|| is_location(plain).then(|| plain.to_owned()))?;
+        let location = match version {
+            Some(version) => format!("{location}{VERSION}{version}"),
+            None => location,
+        };
         Some(Arc::new(DatasetSchema {
             location,
             catalog: Arc::clone(&self.catalog),
@@ -119,8 +126,17 @@ impl SchemaProvider for PathSchema {
         if let Some(table) = self.inner.table(name).await? {
             return Ok(Some(table));
         }
-        let named = self.catalog.location_of(name);
-        if named.is_none() && !is_location(name) {
+        let (plain, version) = name
+            .rsplit_once(VERSION)
+            .map_or((name, None), |(plain, version)| (plain, Some(version)));
+        let named = self
+            .catalog
+            .location_of(plain)
+            .map(|location| match version {
+                Some(version) => format!("{location}{VERSION}{version}"),
+                None => location,
+            });
+        if named.is_none() && !is_location(plain) {
             return Ok(None);
         }
         let location = named.as_deref().unwrap_or(name);
@@ -218,14 +234,15 @@ pub async fn provider(
     let grid = tables::grid(opened, parts, &options)
         .await
         .map_err(engine_error)?;
-    let target = InsertTarget {
-        target: Target::new(opened.store.clone(), opened.format),
-        decode: tables::decode_options(opened, &options),
-        group: parts.group().to_owned(),
-    };
-    Ok(Arc::new(
-        ArrayTable::new(Arc::new(grid)).with_target(target),
-    ))
+    let table = ArrayTable::new(Arc::new(grid));
+    Ok(Arc::new(match opened.version {
+        Some(_) => table,
+        None => table.with_target(InsertTarget {
+            target: Target::new(opened.store.clone(), opened.format),
+            decode: tables::decode_options(opened, &options),
+            group: parts.group().to_owned(),
+        }),
+    }))
 }
 
 /// Whether a name is meant as a path or URL.

@@ -195,11 +195,11 @@ pub async fn grid(opened: &Opened, table: &TableParts, options: &HyperslabOption
 /// What a person can do about attributes that cannot be decoded.
 const STORED_VALUES: &str = "; SET hyperslab.decode = false reads the stored values";
 
-pub(super) fn decode_options(opened: &Opened, options: &HyperslabOptions) -> DecodeOptions {
+pub(crate) fn decode_options(opened: &Opened, options: &HyperslabOptions) -> DecodeOptions {
     DecodeOptions {
         decode: options.decode,
         nan_as_null: options.nan_as_null,
-        default_fill: opened.dataset.format == "netcdf4",
+        default_fill: opened.dataset.has_netcdf_fills(),
     }
 }
 

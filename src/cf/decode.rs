@@ -179,6 +179,20 @@ impl Decoding {
         self.packing().is_some_and(|(scale, _)| scale < 0.0)
     }
 
+    /// Whether elements that are stored for this decoding mean the same to another one.
+    #[must_use]
+    pub fn means_the_same(&self, other: &Self) -> bool {
+        let values = match (&self.values, &other.values) {
+            // How precisely numbers are unpacked is nothing that is stored.
+            (Values::Packed(one), Values::Packed(other)) => one.factors() == other.factors(),
+            (one, other) => one == other,
+        };
+        self.element == other.element
+            && self.number == other.number
+            && self.missing == other.missing
+            && values
+    }
+
     /// The same without missing values.
     #[must_use]
     pub fn unmasked(&self) -> Self {

@@ -11,6 +11,7 @@ Examples:
   hyperslab -c \"SELECT time, avg(tas) FROM 'tas.nc' WHERE lat > 60 GROUP BY time ORDER BY time\"
   hyperslab -o warm.parquet -c \"SELECT * FROM 'sst.zarr' WHERE sst > 28\"
   hyperslab info tas.nc
+  hyperslab append -t cube.zarr day-01.nc day-02.nc
 
 Without -c and -f, statements are read from standard input. The exit code is 0 when all statements were run, 1 when one
 failed, and 2 when the command line is wrong. Arrow is the IPC stream format on standard output, and the IPC file format
@@ -23,6 +24,8 @@ pub(crate) enum Task {
     Query(Query),
     /// Describe datasets.
     Info(Info),
+    /// Append slices to a dataset.
+    Append(Append),
 }
 
 /// Statements, and how they are to be run.
@@ -55,6 +58,32 @@ pub(crate) struct Info {
     pub(crate) paths: Vec<String>,
     /// How to describe them.
     pub(crate) format: InfoFormat,
+}
+
+/// Slices to append.
+#[derive(Debug)]
+pub(crate) struct Append {
+    /// Paths, URLs or queries.
+    pub(crate) slices: Vec<String>,
+    /// Configuration files, later ones over earlier ones.
+    pub(crate) files: Vec<PathBuf>,
+    /// What the command line says, as a configuration over those of the files.
+    pub(crate) over: serde_json::Value,
+    /// What to print instead of appending.
+    pub(crate) help: Option<HelpFormat>,
+    /// Limits of the session.
+    pub(crate) session: SessionOptions,
+    /// Settings, as with `SET key = value`.
+    pub(crate) settings: Vec<Pair>,
+}
+
+/// How the options of a configuration are described.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HelpFormat {
+    /// A JSON schema.
+    Json,
+    /// Markdown.
+    Md,
 }
 
 /// Where statements come from.
@@ -101,7 +130,7 @@ pub(crate) enum InfoFormat {
     Json,
 }
 
-/// SQL over chunked scientific arrays: netCDF-4, HDF5, Zarr and Blosc2.
+/// SQL over chunked scientific arrays: netCDF, HDF5, Zarr and Blosc2.
 #[derive(Debug, Parser)]
 #[command(name = "hyperslab", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 struct Args {
@@ -122,6 +151,83 @@ enum Command {
         #[arg(long, value_enum, default_value = "text")]
         format: InfoFormat,
     },
+    /// Append slices to a dataset along a dimension, each whole or not at all.
+    Append(AppendArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct AppendArgs {
+    /// Paths or URLs of datasets, or queries (SELECT …, sql:…), in the order in which they are appended.
+    #[arg(value_name = "SLICES")]
+    slices: Vec<String>,
+    /// Configuration in YAML or JSON, by the extension (repeatable: later ones are put over earlier ones).
+    #[arg(short, long = "config", value_name = "FILE")]
+    configs: Vec<PathBuf>,
+    /// Path or URL of the target; it is made of the first slice if it is not there.
+    #[arg(short, long, value_name = "TARGET")]
+    target: Option<String>,
+    /// Remove an existing target for good before the first slice is appended.
+    #[arg(long)]
+    force_new: bool,
+    /// Say what would change, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Leave out slices whose labels are there already.
+    #[arg(long)]
+    resume: bool,
+    /// Tell on standard error what is done.
+    #[arg(short, long)]
+    verbose: bool,
+    /// Write how long things took to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    profile: Option<String>,
+    /// Describe the options of configurations, and do nothing else.
+    #[arg(long, value_name = "json|md", value_enum)]
+    help_config: Option<HelpFormat>,
+    /// Most memory that queries may hold, like 512MiB or 2GiB.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory_limit: Option<usize>,
+    /// Threads that work at the same time; one a core without it.
+    #[arg(long, value_name = "N", value_parser = threads)]
+    threads: Option<usize>,
+    /// Change a setting, like hyperslab.durability=none (repeatable).
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<Pair>,
+}
+
+impl AppendArgs {
+    fn checked(self) -> Append {
+        let mut over = serde_json::Map::new();
+        let mut say = |name: &str, value: serde_json::Value| {
+            over.insert(name.to_owned(), value);
+        };
+        if let Some(target) = self.target {
+            say("target_dir", target.into());
+        }
+        let flags = [
+            ("force_new", self.force_new),
+            ("dry_run", self.dry_run),
+            ("resume", self.resume),
+            ("logging", self.verbose),
+        ];
+        for (name, _) in flags.into_iter().filter(|(_, is_set)| *is_set) {
+            say(name, true.into());
+        }
+        if let Some(path) = self.profile {
+            say("profiling", path.into());
+        }
+        Append {
+            slices: self.slices,
+            files: self.configs,
+            over: over.into(),
+            help: self.help_config,
+            session: SessionOptions {
+                memory_limit: self.memory_limit,
+                threads: self.threads,
+            },
+            settings: self.settings,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -169,8 +275,10 @@ pub(crate) fn task() -> Task {
 
 fn checked(matches: &ArgMatches) -> Result<Task, clap::Error> {
     let args = Args::from_arg_matches(matches)?;
-    if let Some(Command::Info { paths, format }) = args.command {
-        return Ok(Task::Info(Info { paths, format }));
+    match args.command {
+        Some(Command::Info { paths, format }) => return Ok(Task::Info(Info { paths, format })),
+        Some(Command::Append(append)) => return Ok(Task::Append(append.checked())),
+        None => {}
     }
     let query = args.query;
     let format = match (query.format, &query.output) {
@@ -306,7 +414,7 @@ mod tests {
         let args = ["hyperslab"].iter().chain(args);
         match checked(&Args::command().try_get_matches_from(args)?)? {
             Task::Query(query) => Ok(query),
-            Task::Info(_) => panic!("not a query"),
+            Task::Info(_) | Task::Append(_) => panic!("not a query"),
         }
     }
 

@@ -1,5 +1,6 @@
 //! From a checked command line to an exit code.
 
+mod append;
 pub(crate) mod args;
 mod info;
 mod output;
@@ -42,6 +43,7 @@ impl From<Outcome> for ExitCode {
 pub(crate) fn run(task: Task) -> Outcome {
     let threads = match &task {
         Task::Query(query) => query.session.threads,
+        Task::Append(append) => append.session.threads,
         Task::Info(_) => None,
     };
     let runtime = match runtime(threads) {
@@ -54,6 +56,7 @@ pub(crate) fn run(task: Task) -> Outcome {
     let outcome = match task {
         Task::Query(query) => runtime.block_on(sql::run(query)),
         Task::Info(info) => runtime.block_on(info::run(&info)),
+        Task::Append(append) => runtime.block_on(append::run(append)),
     };
     // Everything has been written: waiting for idle threads to end would only cost time.
     runtime.shutdown_background();

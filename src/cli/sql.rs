@@ -62,7 +62,11 @@ pub(crate) async fn run(query: Query) -> Outcome {
 }
 
 /// Settings and names of the command line; tells what is wrong with them.
-async fn prepare(session: &Session, settings: &[Pair], names: &[Pair]) -> Result<(), Outcome> {
+pub(super) async fn prepare(
+    session: &Session,
+    settings: &[Pair],
+    names: &[Pair],
+) -> Result<(), Outcome> {
     for Pair { key, value } in settings {
         let statement = format!("SET {key} = '{}'", value.replace('\'', "''"));
         if let Err(error) = session.sql(&statement).await {

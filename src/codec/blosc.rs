@@ -19,7 +19,10 @@ use crate::error::{Error, Result, Within};
 mod blosclz;
 pub mod encode;
 mod filters;
+mod head;
 mod header;
+
+pub use self::head::Head;
 
 /// A chunk whose header has been read and whose blocks can be decoded one by one.
 ///
@@ -43,8 +46,8 @@ enum Body<'a> {
 #[derive(Debug)]
 struct Blocks<'a> {
     chunk: &'a [u8],
-    /// Where each block begins in the chunk.
-    starts: &'a [[u8; 4]],
+    /// Where each block is in the chunk.
+    ranges: Vec<Range<usize>>,
     dictionary: Option<&'a [u8]>,
     compressor: Compressor,
     /// Streams of a whole block; the last block has one if it is shorter.
@@ -68,7 +71,7 @@ impl<'a> Chunk<'a> {
     /// `Corrupt` if sizes contradict each other or the bytes present, `Unsupported` for a compressor, a filter or a
     /// flag that is not implemented.
     pub fn parse(encoded: &'a [u8]) -> Result<Self> {
-        let header = Header::parse(encoded)?;
+        let header = Header::parse(encoded, encoded.len())?;
         let chunk = encoded.get(..header.cbytes).unwrap_or_default();
         let body = chunk.get(header.length..).unwrap_or_default();
         let body = if header.nbytes == 0 {
@@ -236,7 +239,7 @@ impl<'a> Blocks<'a> {
             .ok_or_else(|| corrupt(format_args!("ends within the starts of {count} blocks")))?;
         Ok(Self {
             chunk,
-            starts: starts.as_chunks().0,
+            ranges: head::ranges(starts.as_chunks().0, chunk.len()),
             dictionary: match header.dictionary {
                 true => Some(dictionary(rest)?),
                 false => None,
@@ -258,12 +261,10 @@ impl<'a> Blocks<'a> {
         first: Option<&[u8]>,
         workspace: &mut Workspace,
     ) -> Result<()> {
-        let start = self
-            .starts
-            .get(index)
-            .map(|start| i32::from_le_bytes(*start));
-        let mut rest = start
-            .and_then(|start| self.chunk.get(usize::try_from(start).ok()?..))
+        // What stands behind the block need not have been read.
+        let range = self.ranges.get(index).filter(|range| !range.is_empty());
+        let mut rest = range
+            .and_then(|range| self.chunk.get(range.clone()))
             .ok_or_else(|| bad("it begins behind the end of the chunk"))?;
         let length = out.len() / streams;
         if length == 0 || length * streams != out.len() {
@@ -295,7 +296,7 @@ impl<'a> Blocks<'a> {
         out: &mut [u8],
         decompressors: &mut Decompressors,
     ) -> Result<&'a [u8]> {
-        let cut = || bad("the chunk ends within a stream");
+        let cut = || bad("it ends within a stream");
         let (size, rest) = bytes.split_first_chunk().ok_or_else(cut)?;
         let size = i32::from_le_bytes(*size);
         if size == 0 {

@@ -10,6 +10,7 @@ use super::{Codec, CodecPipeline, checksum};
 use crate::error::{Result, Within};
 
 pub(super) mod compress;
+pub mod numcodecs;
 pub(super) mod shuffle;
 #[cfg(test)]
 mod tests;

@@ -93,10 +93,16 @@ impl CodecPipeline {
     ///
     /// Those of [`blosc::Chunk::parse`].
     pub fn blocks<'a>(&self, encoded: &'a [u8], skipped: u32) -> Result<Option<blosc::Chunk<'a>>> {
-        match self.0.as_slice() {
-            [Codec::Blosc] if skipped & 1 == 0 => blosc::Chunk::parse(encoded).map(Some),
-            _ => Ok(None),
+        match self.has_blocks(skipped) {
+            true => blosc::Chunk::parse(encoded).map(Some),
+            false => Ok(None),
         }
+    }
+
+    /// Whether chunks consist of blocks to be decoded one by one: [`CodecPipeline::blocks`].
+    #[must_use]
+    pub fn has_blocks(&self, skipped: u32) -> bool {
+        self.0 == [Codec::Blosc] && skipped & 1 == 0
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::blosc::{Chunk, Head};
 use super::{Codec, CodecPipeline, Scratch};
 use crate::error::Error;
 
@@ -205,6 +206,38 @@ fn a_pipeline_may_have_any_number_of_steps() {
         .decode(&[1, 2, 3], 0, &mut decoded, &mut scratch)
         .unwrap();
     assert_eq!(decoded, [1, 2, 3]);
+}
+
+#[test]
+fn a_block_is_decoded_from_the_bytes_that_the_head_says() {
+    let mut scratch = Scratch::default();
+    let mut blocks = 0;
+    for fixture in fixtures() {
+        let Ok(Some(chunk)) = fixture.pipeline.blocks(&fixture.encoded, fixture.skipped) else {
+            continue;
+        };
+        let encoded = fixture.encoded.as_slice();
+        let first = &encoded[..Head::most(chunk.blocks()).min(encoded.len())];
+        let head = Head::parse(first, encoded.len()).unwrap();
+        for block in 0..chunk.blocks() {
+            let mut part = vec![0xa5; head.length()];
+            let start = first.len().min(part.len());
+            part[..start].copy_from_slice(&first[..start]);
+            for range in head.ranges(&[block]).unwrap() {
+                part[range.clone()].copy_from_slice(&encoded[range]);
+            }
+            let decode = |bytes: &[u8], scratch: &mut Scratch| {
+                let chunk = Chunk::parse(bytes).unwrap();
+                let mut out = vec![0; chunk.block_range(block).len()];
+                chunk.decode_block(block, &mut out, scratch).unwrap();
+                out
+            };
+            let whole = decode(encoded, &mut scratch);
+            assert_eq!(decode(&part, &mut scratch), whole, "{}", fixture.name);
+            blocks += 1;
+        }
+    }
+    assert!(blocks > 100, "{blocks}");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 pub mod blosc2;
 pub mod hdf5;
+pub mod netcdf3;
+mod region;
 pub mod zarr;
 
 use std::fmt::Debug;
@@ -9,11 +11,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::array::Dataset;
+use crate::array::blueprint::Blueprint;
+use crate::array::{Attributes, Dataset, Variable};
 use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::store::lock::Lock;
+use crate::store::patch::Patch;
+use crate::store::replace::Replacement;
 use crate::store::write::{Durability, Object};
+
+pub use region::{OldCells, Region};
 
 /// A format of array datasets.
 ///
@@ -56,6 +63,26 @@ pub trait Format: Debug + Send + Sync {
             self.name()
         )))
     }
+
+    /// Begins to make a dataset at the store's location, where there is none and for which the caller holds `lock`.
+    /// Nobody finds it before it is published.
+    ///
+    /// # Errors
+    /// `Unsupported` when the format cannot hold what the blueprint asks for, `Invalid` when the blueprint contradicts
+    /// itself.
+    async fn create(
+        &self,
+        store: &Store,
+        _blueprint: &Blueprint,
+        _lock: &Arc<Lock>,
+        _durability: Durability,
+    ) -> Result<Box<dyn Appender>> {
+        Err(Error::Unsupported(format!(
+            "{}: datasets of format {} cannot be created",
+            store.location(),
+            self.name()
+        )))
+    }
 }
 
 /// A dataset that is being changed: takes cells, and tells in the end what has to be published.
@@ -74,17 +101,31 @@ pub trait Appender: Debug + Send + Sync {
     /// `NotFound` when there is no such variable, `Unsupported` when it cannot be written.
     fn piece(&self, variable: &str) -> Result<Vec<u64>>;
 
+    /// The variables that grow with a dimension of a group; see [`Appender::resize`].
+    fn along(&self, group: &str, dimension: &str) -> Vec<Arc<Variable>>;
+
     /// Writes cells.
     ///
     /// # Errors
     /// As [`Appender::piece`]; `Io` when the storage fails, `Conflict` when somebody else has written there.
     async fn write(&mut self, region: Region) -> Result<()>;
 
-    /// Gives a dimension of a group another length, and thereby every variable along it.
+    /// Gives a dimension that is visible in a group another length, and thereby every variable along it.
     ///
     /// # Errors
-    /// `Unsupported` when one of them cannot be written.
+    /// `Unsupported` when one of them cannot be written, or cannot grow.
     fn resize(&mut self, group: &str, dimension: &str, length: u64) -> Result<()>;
+
+    /// Gives a group other attributes.
+    ///
+    /// # Errors
+    /// `Unsupported` when the format, or this dataset, cannot do that.
+    fn set_attributes(&mut self, group: &str, _attributes: &Attributes) -> Result<()> {
+        Err(Error::Unsupported(format!(
+            "{}: the attributes of group \"{group}\" cannot be changed in this format",
+            self.dataset().location
+        )))
+    }
 
     /// Makes sure that no earlier writer, who may not know that it has been given up, can publish any more; finishes
     /// what it had begun to publish.
@@ -99,6 +140,14 @@ pub trait Appender: Debug + Send + Sync {
     /// `Conflict` when the metadata is not what it was at the beginning.
     async fn publication(&mut self) -> Result<Publication>;
 
+    /// Objects of the dataset that no reader of it can see, like chunks beyond the shape of a variable.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails.
+    async fn orphans(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Removes what was written and will not be published.
     ///
     /// # Errors
@@ -106,35 +155,18 @@ pub trait Appender: Debug + Send + Sync {
     async fn abandon(&mut self) -> Result<()>;
 }
 
-/// Cells of one variable, in a box.
-#[derive(Clone, Debug)]
-pub struct Region {
-    /// Path of the variable.
-    pub variable: String,
-    /// First index of each dimension.
-    pub start: Vec<u64>,
-    /// Number of indices of each dimension.
-    pub shape: Vec<u64>,
-    /// Stored elements in C order.
-    pub cells: Vec<u8>,
-    /// Whether readers of the dataset as it is may see the region.
-    pub old: OldCells,
-}
-
-/// What a region holds where there were cells before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OldCells {
-    /// The same values, so that readers may see it at once.
-    Kept,
-    /// Other values.
-    Changed,
-}
-
-/// What makes a change seen, in this order; each step is atomic, and all of them can be done again.
-#[derive(Clone, Debug, Default)]
+/// What makes a change seen: a new version of a dataset that is one file, or else steps in this order, each of which is
+/// atomic, and which can be done again.
+#[derive(Debug, Default)]
 pub struct Publication {
+    /// The new version of the file; then there is nothing else.
+    pub replacement: Option<Replacement>,
+    /// What makes seen the bytes that were put into the file itself; then there is nothing else.
+    pub patch: Option<Patch>,
     /// Objects that were put aside, and their places.
     pub moves: Vec<(String, String)>,
     /// Metadata. With the first of them, readers of the whole dataset see all of the change.
     pub documents: Vec<Object>,
+    /// Objects of a local store that have been put, and may still be lost with the power.
+    pub unsynced: Vec<String>,
 }

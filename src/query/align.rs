@@ -8,8 +8,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, UInt32Array, UInt64Array, new_null_array};
-use arrow::compute::{concat, take};
+use arrow::array::{ArrayRef, MutableArrayData, UInt32Array, UInt64Array, make_array};
+use arrow::compute::take;
 use datafusion::common::Result;
 
 use crate::array::hyperslab::{IndexSet, Selection};
@@ -231,12 +231,14 @@ impl Alignment {
             let positions: UInt64Array = starts.collect();
             return Ok(take(values, &positions, None)?);
         }
-        let mut pieces: Vec<ArrayRef> = Vec::new();
-        let mut pending: Option<(Option<usize>, usize)> = None;
-        let piece = |(start, length): (Option<usize>, usize)| match start {
-            Some(start) => values.slice(first + start, length),
-            None => new_null_array(values.data_type(), length),
+        let data = values.to_data();
+        let holes = starts.iter().any(Option::is_none);
+        let mut gathered = MutableArrayData::new(vec![&data], holes, starts.len() * run);
+        let mut copy = |(start, length): (Option<usize>, usize)| match start {
+            Some(start) => gathered.try_extend(0, first + start, first + start + length),
+            None => gathered.try_extend_nulls(length),
         };
+        let mut pending: Option<(Option<usize>, usize)> = None;
         for start in starts {
             pending = Some(match pending {
                 Some((Some(from), length)) if start == Some(from + length) => {
@@ -244,18 +246,14 @@ impl Alignment {
                 }
                 Some((None, length)) if start.is_none() => (None, length + run),
                 Some(done) => {
-                    pieces.push(piece(done));
+                    copy(done)?;
                     (start, run)
                 }
                 None => (start, run),
             });
         }
-        pieces.extend(pending.map(piece));
-        Ok(match pieces.as_slice() {
-            [] => values.slice(0, 0),
-            [piece] => Arc::clone(piece),
-            pieces => concat(&pieces.iter().map(AsRef::as_ref).collect::<Vec<_>>())?,
-        })
+        pending.map_or(Ok(()), copy)?;
+        Ok(make_array(gathered.freeze()))
     }
 
     /// The fastest dimensions along which own cells lie as those of the grid do: how many dimensions are left, where

@@ -14,6 +14,7 @@ use crate::array::{Attributes, Variable};
 use crate::cf::decode::Decoding;
 use crate::error::{Error, Result, Within};
 use crate::query::align::Alignment;
+use crate::query::copy::spec::DIMENSIONS;
 use crate::read::batch::select;
 use crate::read::{self, Buffers};
 use crate::store::Store;
@@ -196,7 +197,7 @@ impl Grid {
                     }));
                 }
                 None => {
-                    fields.push(Field::new(&name, DataType::Int64, false));
+                    fields.push(index_field(&name));
                     columns.push(Column::Index { axis });
                 }
             }
@@ -397,8 +398,16 @@ fn variable_axes(dimensions: &[(String, u64)], variable: &Variable) -> Result<Ve
 }
 
 fn field(name: &str, variable: &GridVariable, nullable: bool) -> Field {
-    Field::new(name, variable.decoding.data_type(), nullable)
-        .with_metadata(metadata(&variable.variable.attributes))
+    let mut metadata = metadata(&variable.variable.attributes);
+    let dimensions = variable.variable.dimensions.join(", ");
+    metadata.insert(DIMENSIONS.to_owned(), dimensions);
+    Field::new(name, variable.decoding.data_type(), nullable).with_metadata(metadata)
+}
+
+/// The field of a dimension whose index is its coordinate.
+fn index_field(name: &str) -> Field {
+    let metadata = HashMap::from([(DIMENSIONS.to_owned(), name.to_owned())]);
+    Field::new(name, DataType::Int64, false).with_metadata(metadata)
 }
 
 /// CF attributes as metadata of a field.
@@ -426,7 +435,7 @@ pub(super) fn unique_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Stri
 }
 
 /// The order of a coordinate vector, found out by looking at every pair of neighbours.
-fn axis_order(values: &ArrayRef) -> Option<AxisOrder> {
+pub(super) fn axis_order(values: &ArrayRef) -> Option<AxisOrder> {
     if values.null_count() > 0 || values.len() < 2 {
         return (values.null_count() == 0).then_some(AxisOrder {
             descending: false,

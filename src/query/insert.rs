@@ -4,6 +4,7 @@
 //! values that are there have a place.
 
 mod axis;
+mod fixed;
 mod options;
 mod scatter;
 mod window;
@@ -11,6 +12,7 @@ mod window;
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::compute::SortOptions;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
@@ -19,9 +21,9 @@ use datafusion::datasource::sink::DataSink;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 
-use crate::append::{Outcome, Target};
+use crate::append::{Outcome, Target, Transaction};
 use crate::cf::decode::DecodeOptions;
 use crate::error::{Error, Result};
 use crate::query::engine_error;
@@ -30,6 +32,7 @@ use crate::query::grid::{Column, Grid};
 use axis::show;
 use scatter::Scatter;
 
+pub(super) use axis::Distinct;
 pub use options::{Existing, InsertOptions, Missing, append_options};
 
 /// Where the rows of a table can be inserted.
@@ -53,6 +56,8 @@ pub struct ArraySink {
     grows: usize,
     /// Which columns the statement gives values.
     given: Vec<bool>,
+    /// Whether the dataset is made by the same transaction: its coordinates are those of the grid, and nothing is stored.
+    is_new: bool,
     /// The columns of rows; that a coordinate must not be NULL is found, and said, where its place is looked for.
     rows: SchemaRef,
 }
@@ -95,7 +100,22 @@ impl ArraySink {
             options,
             grows,
             given,
+            is_new: false,
         })
+    }
+
+    /// The sink of rows of a dataset that is just being made, whose first dimension grows.
+    pub(super) fn of_new(grid: Arc<Grid>, target: InsertTarget, options: InsertOptions) -> Self {
+        let given = vec![true; grid.columns.len()];
+        Self {
+            rows: Arc::clone(&grid.schema),
+            grid,
+            target,
+            options,
+            grows: 0,
+            given,
+            is_new: true,
+        }
     }
 
     /// The column by which rows have to be ordered, and how.
@@ -132,11 +152,26 @@ impl ArraySink {
 
     async fn insert(
         &self,
-        mut rows: SendableRecordBatchStream,
+        rows: SendableRecordBatchStream,
         memory: &mut MemoryReservation,
     ) -> EngineResult<u64> {
         let begun = self.target.target.begin(self.options.append).await;
-        let mut transaction = begun.map_err(engine_error)?;
+        let transaction = begun.map_err(engine_error)?;
+        let operation = match self.options.existing {
+            Existing::Replace => "replace",
+            Existing::Error | Existing::Skip => "append",
+        };
+        self.run(transaction, rows, memory, operation).await
+    }
+
+    /// Scatters rows within a transaction, and ends it.
+    pub(super) async fn run(
+        &self,
+        mut transaction: Transaction,
+        mut rows: impl Stream<Item = EngineResult<RecordBatch>> + Unpin,
+        memory: &mut MemoryReservation,
+        operation: &str,
+    ) -> EngineResult<u64> {
         let inserted = async {
             let mut scatter = Scatter::new(self, &mut transaction, memory).await?;
             let mut count = 0;
@@ -155,14 +190,10 @@ impl ArraySink {
         let count = match inserted.await {
             Ok(count) => count,
             Err(error) => {
-                // The error that led here is worth more than another one.
+                // What is left is removed by the next writer; the error that led here is worth more.
                 let _ = transaction.abandon().await;
                 return Err(error);
             }
-        };
-        let operation = match self.options.existing {
-            Existing::Replace => "replace",
-            Existing::Error | Existing::Skip => "append",
         };
         match transaction.commit(operation).await.map_err(engine_error)? {
             Outcome::Committed { .. } => Ok(count),

@@ -1,7 +1,10 @@
 //! What EXPLAIN ANALYZE shows of what was read.
 
-use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, PruningMetrics, Time,
+};
 
+use crate::query::scan::ArraySource;
 use crate::read::Counters;
 
 /// Counts of what a partition reads.
@@ -40,5 +43,39 @@ impl ReadMetrics {
         self.chunks_missing.add(counters.chunks_missing);
         self.bytes_read.add(counters.bytes_read);
         self.bytes_decoded.add(counters.bytes_decoded);
+    }
+}
+
+/// What a partition of a scan spares itself, and how long it takes.
+pub(super) struct ScanMetrics {
+    pub(super) baseline: BaselineMetrics,
+    pub(super) pruned_mask: PruningMetrics,
+    pub(super) pruned_dynamic: PruningMetrics,
+    pub(super) skipped_by_predicate: Count,
+    pub(super) read: ReadMetrics,
+    pub(super) decode_time: Time,
+}
+
+impl ScanMetrics {
+    /// Those of a partition of `source`.
+    pub(super) fn new(source: &ArraySource, partition: usize) -> Self {
+        let set = source.execution_metrics();
+        // One partition answers for all of them.
+        let chunks = if partition == 0 {
+            source.chunks()
+        } else {
+            (0, 0)
+        };
+        Self {
+            baseline: BaselineMetrics::new(set, partition),
+            pruned_mask: MetricBuilder::new(set)
+                .pruning_metrics("chunks_pruned_by_mask", partition),
+            pruned_dynamic: MetricBuilder::new(set)
+                .pruning_metrics("chunks_pruned_by_dynamic_filter", partition),
+            skipped_by_predicate: MetricBuilder::new(set)
+                .counter("chunks_skipped_by_predicate", partition),
+            read: ReadMetrics::new(set, partition, chunks),
+            decode_time: MetricBuilder::new(set).subset_time("decode_time", partition),
+        }
     }
 }

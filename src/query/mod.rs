@@ -2,6 +2,7 @@
 
 pub mod aggregate;
 pub mod align;
+pub mod copy;
 pub mod grid;
 pub mod insert;
 pub mod join;
@@ -10,6 +11,7 @@ mod metrics;
 mod promises;
 pub mod prune;
 pub mod scan;
+mod sets;
 mod stream;
 pub mod table;
 mod tile;
@@ -27,6 +29,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use crate::error::Error;
 use crate::query::aggregate::ArrayReduce;
 use crate::query::join::GridJoin;
+use crate::query::sets::GroupingSets;
 
 extensions_options! {
     /// The values of the settings.
@@ -121,7 +124,11 @@ impl ExtensionOptions for HyperslabOptions {
 /// they were meant. Rules that are there already stay as they are.
 #[must_use]
 pub fn rules(mut rules: Vec<Rule>) -> Vec<Rule> {
-    let ours: [Rule; 2] = [Arc::new(GridJoin), Arc::new(ArrayReduce)];
+    let ours: [Rule; 3] = [
+        Arc::new(GridJoin),
+        Arc::new(ArrayReduce),
+        Arc::new(GroupingSets),
+    ];
     for rule in ours {
         if rules.iter().all(|other| other.name() != rule.name())
             && let Some(at) = rules

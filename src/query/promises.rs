@@ -21,6 +21,9 @@ impl ArraySource {
     /// The order of the rows, and columns with one value.
     pub(super) fn equivalences(&self) -> EquivalenceProperties {
         let mut properties = EquivalenceProperties::new(Arc::clone(&self.schema));
+        if self.silent {
+            return properties;
+        }
         let ordering = self.ordering();
         if !ordering.is_empty() {
             properties.add_ordering(ordering);
@@ -63,6 +66,9 @@ impl ArraySource {
     /// The longest prefix of the dimensions by which the rows of every partition come sorted. A partition reads tiles
     /// in increasing order, so a dimension sorts when a tile has one index of it, or no faster one is cut into tiles.
     pub(super) fn ordering(&self) -> Vec<PhysicalSortExpr> {
+        if self.silent {
+            return Vec::new();
+        }
         let counts = Tiles::new(&self.pruned.selection, &self.tile).counts();
         let mut ordering = Vec::new();
         for (axis, set) in self.pruned.selection.dims.iter().enumerate() {

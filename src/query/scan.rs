@@ -23,7 +23,7 @@ use datafusion::physical_plan::filter_pushdown::{FilterPushdownPropagation, Push
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
-use crate::array::chunk::ElementOrder;
+use crate::array::chunk::{ChunkGrid, ElementOrder};
 use crate::array::hyperslab::{IndexSet, Selection};
 use crate::query::HyperslabOptions;
 use crate::query::grid::{Grid, VariableColumn};
@@ -55,6 +55,8 @@ pub struct ArraySource {
     pub(super) fetch: Option<usize>,
     partitions: usize,
     pub(super) target_partitions: usize,
+    /// Whether nothing is said about order and constants of the rows.
+    pub(super) silent: bool,
     /// Why a join or an aggregate over the scan is computed from its rows.
     notes: Vec<String>,
     metrics: ExecutionPlanMetricsSet,
@@ -130,6 +132,7 @@ impl ArraySource {
             fetch: None,
             partitions: 1,
             target_partitions,
+            silent: false,
             notes: Vec::new(),
             metrics: ExecutionPlanMetricsSet::new(),
         }
@@ -178,6 +181,13 @@ impl ArraySource {
     #[must_use]
     pub(super) fn with_note(mut self, note: String) -> Self {
         self.notes.push(note);
+        self
+    }
+
+    /// The same scan, which says nothing about the order of its rows or columns with one value.
+    #[must_use]
+    pub(super) fn without_promises(mut self) -> Self {
+        self.silent = true;
         self
     }
 
@@ -289,25 +299,30 @@ impl ArraySource {
         Ok(self)
     }
 
-    /// Decoded bytes of the chunks that have to be decoded as a whole, however few of their cells are selected.
+    /// Decoded bytes of the chunks, or of the blocks of them, that have to be decoded as a whole, however few of their
+    /// cells are selected.
     fn encoded_bytes(&self) -> u64 {
-        let whole = |variable: &&VariableColumn| {
-            let layout = &variable.variable.layout;
-            !layout.pipeline.0.is_empty() && layout.order == ElementOrder::C
-        };
         let bytes = |variable: &VariableColumn| {
             let layout = &variable.variable.layout;
+            if layout.pipeline.0.is_empty() {
+                return 0;
+            }
             let selection = variable.selection(&self.pruned.selection);
             let size = layout.element.size().unwrap_or(32) as u64;
-            count_touched_chunks(&layout.grid, &selection)
-                .saturating_mul(layout.grid.chunk_cells())
+            let blocks = match &layout.order {
+                ElementOrder::Blocked(block) if layout.pipeline.has_blocks(0) => {
+                    // As if the chunks were a whole number of blocks.
+                    ChunkGrid::new(layout.grid.shape().to_vec(), block.clone()).ok()
+                }
+                ElementOrder::C | ElementOrder::Permuted(_) | ElementOrder::Blocked(_) => None,
+            };
+            let grid = blocks.as_ref().unwrap_or(&layout.grid);
+            count_touched_chunks(grid, &selection)
+                .saturating_mul(grid.chunk_cells())
                 .saturating_mul(size)
         };
         let variables = self.variables().into_iter();
-        variables
-            .filter(whole)
-            .map(bytes)
-            .fold(0, u64::saturating_add)
+        variables.map(bytes).fold(0, u64::saturating_add)
     }
 
     /// The variables that are read: those of the output and of the residual predicate, each once.

@@ -3,16 +3,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, BooleanBufferBuilder};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::{BatchCoalescer, filter_record_batch};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::Result;
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use datafusion::physical_plan::metrics::{
-    BaselineMetrics, Count, MetricBuilder, PruningMetrics, Time,
-};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
@@ -21,11 +19,11 @@ use crate::array::slab::{Slab, SlabData};
 use crate::error::Error;
 use crate::query::engine_error;
 use crate::query::grid::{Column, VariableColumn};
-use crate::query::metrics::ReadMetrics;
+use crate::query::metrics::ScanMetrics;
 use crate::query::prune::excludes;
 use crate::query::scan::{ArraySource, Shared, Work};
-use crate::query::tile::{Tile, Tiles};
-use crate::read::batch::{DimensionColumn, Rows, slice};
+use crate::query::tile::{Part, Tile, Tiles};
+use crate::read::batch::{DimensionColumn, Rows, slice, view};
 use crate::read::{self, Buffers, ReadPlan, count_touched_chunks};
 
 /// Variables of lower rank with at most this many selected cells are read once, not tile by tile.
@@ -52,39 +50,6 @@ pub(super) fn batches(
     .boxed()
 }
 
-/// What EXPLAIN ANALYZE shows of a partition.
-struct Metrics {
-    baseline: BaselineMetrics,
-    pruned_mask: PruningMetrics,
-    pruned_dynamic: PruningMetrics,
-    skipped_by_predicate: Count,
-    read: ReadMetrics,
-    decode_time: Time,
-}
-
-impl Metrics {
-    fn new(source: &ArraySource, partition: usize) -> Self {
-        let set = source.execution_metrics();
-        // One partition answers for all of them.
-        let chunks = if partition == 0 {
-            source.chunks()
-        } else {
-            (0, 0)
-        };
-        Self {
-            baseline: BaselineMetrics::new(set, partition),
-            pruned_mask: MetricBuilder::new(set)
-                .pruning_metrics("chunks_pruned_by_mask", partition),
-            pruned_dynamic: MetricBuilder::new(set)
-                .pruning_metrics("chunks_pruned_by_dynamic_filter", partition),
-            skipped_by_predicate: MetricBuilder::new(set)
-                .counter("chunks_skipped_by_predicate", partition),
-            read: ReadMetrics::new(set, partition, chunks),
-            decode_time: MetricBuilder::new(set).subset_time("decode_time", partition),
-        }
-    }
-}
-
 pub(super) struct Worker {
     source: ArraySource,
     tiles: Tiles,
@@ -104,10 +69,11 @@ pub(super) struct Worker {
     ways: Vec<Option<Way>>,
     /// Per column of the grid, the own cells of an aligned variable that the last tile needed, and their values.
     last: Vec<Option<(Selection, ArrayRef)>>,
+    gather: Gather,
     current: Option<Loaded>,
     /// Gathers the rows of batches that would be too small.
     coalescer: BatchCoalescer,
-    metrics: Metrics,
+    metrics: ScanMetrics,
 }
 
 /// A tile whose variables have been read.
@@ -119,6 +85,18 @@ pub(super) struct Loaded {
     pub(super) masks: Option<Vec<BooleanArray>>,
     /// Per column of the grid, its cells.
     cells: Vec<Option<Cells>>,
+}
+
+impl Loaded {
+    /// Which rows of the tile are kept; `None` when all are.
+    pub(super) fn mask(&self) -> Option<BooleanBuffer> {
+        let masks = self.masks.as_ref()?;
+        let mut all = BooleanBufferBuilder::new(self.rows.len());
+        for mask in masks {
+            all.append_buffer(mask.values());
+        }
+        Some(all.finish())
+    }
 }
 
 /// How a variable is read.
@@ -136,6 +114,17 @@ enum Cells {
     Rows(Slab),
     /// Values on some of the dimensions, to be repeated.
     Lower(ArrayRef),
+    /// Own cells of an aligned variable with their values, to be gathered for each part of the tile.
+    Own(Selection, ArrayRef),
+}
+
+/// When the values of an aligned variable are gathered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gather {
+    /// When a tile has been read, for all of its rows.
+    Tiles,
+    /// For each part of a tile: [`Worker::borrowed`].
+    Parts,
 }
 
 impl Worker {
@@ -163,11 +152,18 @@ impl Worker {
             kept_bytes: 0,
             ways: vec![None; columns],
             last: vec![None; columns],
+            gather: Gather::Tiles,
             current: None,
             coalescer: BatchCoalescer::new(Arc::clone(&source.schema), batch_size),
-            metrics: Metrics::new(&source, partition),
+            metrics: ScanMetrics::new(&source, partition),
             source,
         }
+    }
+
+    /// The same worker for who takes tiles in parts.
+    pub(super) fn in_parts(mut self) -> Self {
+        self.gather = Gather::Parts;
+        self
     }
 
     async fn next(&mut self) -> Result<Option<RecordBatch>> {
@@ -289,7 +285,8 @@ impl Worker {
             return Ok(None);
         }
         if let Some(residual) = self.source.residual.clone() {
-            self.read(&mut loaded, residual.columns()).await?;
+            self.read(&mut loaded, residual.columns(), Gather::Tiles)
+                .await?;
             let mut masks = Vec::new();
             let mut any = false;
             for range in self.ranges(&loaded.rows) {
@@ -311,7 +308,7 @@ impl Worker {
         }
         self.mask_planes(&mut loaded)?;
         let output = self.source.projection.clone();
-        self.read(&mut loaded, &output).await?;
+        self.read(&mut loaded, &output, self.gather).await?;
         Ok(Some(loaded))
     }
 
@@ -383,6 +380,32 @@ impl Worker {
         }))
     }
 
+    /// A column of the grid for a part of a tile, which may share the memory of the tile: it has to be gone before the
+    /// tile is recycled.
+    pub(super) fn borrowed(
+        &mut self,
+        loaded: &Loaded,
+        column: usize,
+        part: &Part,
+    ) -> Result<ArrayRef> {
+        let grid = &self.source.grid;
+        let (Some(Column::Variable(variable)), Some(Some(cells))) =
+            (grid.columns.get(column), loaded.cells.get(column))
+        else {
+            return self.column(loaded, column, part.rows.clone());
+        };
+        match (cells, &variable.alignment) {
+            (Cells::Rows(slab), _) => self.decoded(variable, view(slab, part.rows.clone())),
+            (Cells::Own(own, values), Some(alignment)) => {
+                let selection = loaded.tile.selection_of(part);
+                let values = alignment.gather(own, values, &selection)?;
+                let rows = Rows::new(&selection).map_err(engine_error)?;
+                Ok(rows.broadcast(&variable.axes, &values, 0..rows.len())?)
+            }
+            (Cells::Lower(_) | Cells::Own(..), _) => self.column(loaded, column, part.rows.clone()),
+        }
+    }
+
     /// A column of the grid for some rows of a tile.
     pub(super) fn column(
         &mut self,
@@ -400,6 +423,7 @@ impl Worker {
                     values.map_err(|error| engine_error(error.within(variable.store.location())))
                 }
                 Cells::Lower(values) => Ok(loaded.rows.broadcast(&variable.axes, values, range)?),
+                Cells::Own(..) => Err(missing(column)),
             },
             (Some(Column::Derived { axes, .. }), Some(Some(Cells::Lower(values)))) => {
                 Ok(match axes.as_slice() {
@@ -422,14 +446,17 @@ impl Worker {
     }
 
     /// Reads the variables among `columns` that the tile does not have yet.
-    async fn read(&mut self, loaded: &mut Loaded, columns: &[usize]) -> Result<()> {
+    async fn read(&mut self, loaded: &mut Loaded, columns: &[usize], gather: Gather) -> Result<()> {
         for column in columns {
             if loaded.cells.get(*column).is_some_and(Option::is_some) {
                 continue;
             }
             let grid = Arc::clone(&self.source.grid);
             let cells = match grid.columns.get(*column) {
-                Some(Column::Variable(variable)) => self.cells(variable, *column, loaded).await?,
+                Some(Column::Variable(variable)) => {
+                    let cells = self.cells(variable, *column, loaded).await?;
+                    gathered(variable, cells, loaded, gather)?
+                }
                 Some(Column::Derived { axes, values }) => {
                     let tile = &loaded.tile.selection;
                     Cells::Lower(Column::selected(&grid, tile, axes, values)?)
@@ -465,9 +492,8 @@ impl Worker {
                 values
             }
         };
-        if let Some(alignment) = variable.alignment.as_ref().filter(|_| !way.straight) {
-            let values = alignment.gather(&whole, &kept, &loaded.tile.selection)?;
-            return Ok(Cells::Lower(values));
+        if variable.alignment.is_some() && !way.straight {
+            return Ok(Cells::Own(whole, kept));
         }
         // The tile's part of it: a box among the selected indices.
         let place = |axis: &usize| loaded.tile.place.get(*axis).cloned().unwrap_or(0..1);
@@ -525,8 +551,7 @@ impl Worker {
         loaded: &Loaded,
     ) -> Result<Cells> {
         let own = variable.selection(&loaded.tile.selection);
-        let alignment = variable.alignment.as_ref().filter(|_| !straight);
-        let Some(alignment) = alignment else {
+        if straight || variable.alignment.is_none() {
             let slab = self.slab(variable, own).await?;
             let axes = variable.axes.iter().copied();
             return Ok(if axes.eq(0..self.source.grid.axes.len()) {
@@ -547,8 +572,7 @@ impl Worker {
                 values
             }
         };
-        let values = alignment.gather(&own, &values, &loaded.tile.selection)?;
-        Ok(Cells::Lower(values))
+        Ok(Cells::Own(own, values))
     }
 
     async fn slab(&mut self, variable: &VariableColumn, selection: Selection) -> Result<Slab> {
@@ -613,6 +637,21 @@ impl Worker {
             }
         }
     }
+}
+
+/// The cells of a variable, for all rows of the tile if that is when they are gathered.
+fn gathered(
+    variable: &VariableColumn,
+    cells: Cells,
+    loaded: &Loaded,
+    gather: Gather,
+) -> Result<Cells> {
+    Ok(match (cells, &variable.alignment, gather) {
+        (Cells::Own(own, values), Some(alignment), Gather::Tiles) => {
+            Cells::Lower(alignment.gather(&own, &values, &loaded.tile.selection)?)
+        }
+        (cells, _, _) => cells,
+    })
 }
 
 /// How many chunks of some variables hold a cell of a tile.

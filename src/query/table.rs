@@ -145,7 +145,7 @@ impl TableProvider for ArrayTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let target = self.target.clone().ok_or_else(|| {
             engine_error(Error::Unsupported(format!(
-                "{}: rows cannot be inserted into a part of a grid",
+                "{}: rows cannot be inserted into a part of a grid or an earlier version",
                 self.grid.name
             )))
         })?;

@@ -1,6 +1,7 @@
 //! Tiles: the boxes of cells in which a grid is read, each a whole number of chunks of every variable where that fits
 //! in memory.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use crate::array::hyperslab::{IndexSet, Selection};
@@ -105,6 +106,73 @@ pub(super) struct Tile {
     pub(super) selection: Selection,
     /// For each dimension, the positions of the tile's indices among all selected ones.
     pub(super) place: Vec<Range<usize>>,
+}
+
+/// A box of a tile whose rows follow each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    /// Which rows of the tile.
+    pub(super) rows: Range<usize>,
+    /// For each dimension, the positions of its indices among all selected ones.
+    pub(super) place: Vec<Range<usize>>,
+}
+
+impl Tile {
+    /// What of the selection lies in a part of the tile.
+    pub(super) fn selection_of(&self, part: &Part) -> Selection {
+        let dims = self.selection.dims.iter().zip(&self.place).zip(&part.place);
+        let dims = dims.map(|((set, tile), part)| {
+            let position = |at: usize| at.saturating_sub(tile.start) as u64;
+            set.at(&(position(part.start)..position(part.end)))
+        });
+        Selection {
+            dims: dims.collect(),
+        }
+    }
+
+    /// The tile cut into boxes of at most `most` rows (at least one), in the order of the rows.
+    pub(super) fn parts(&self, most: usize) -> Vec<Part> {
+        // The dimensions behind `cut` are whole in each box, those before it have one index.
+        let (mut cut, mut step) = (self.place.len(), 1usize);
+        let mut inside = 1usize;
+        for (at, range) in self.place.iter().enumerate().rev() {
+            (cut, step) = (at, (most / inside).clamp(1, range.len().max(1)));
+            inside = inside.saturating_mul(range.len());
+            if inside > most {
+                break;
+            }
+        }
+        let mut places: Vec<Vec<Range<usize>>> = vec![Vec::new()];
+        for (at, range) in self.place.iter().enumerate() {
+            let step = match at.cmp(&cut) {
+                Ordering::Less => 1,
+                Ordering::Equal => step,
+                Ordering::Greater => range.len().max(1),
+            };
+            places = places
+                .into_iter()
+                .flat_map(|place| {
+                    range.clone().step_by(step).map(move |start| {
+                        let mut place = place.clone();
+                        place.push(start..range.end.min(start + step));
+                        place
+                    })
+                })
+                .collect();
+        }
+        let mut row = 0;
+        places
+            .into_iter()
+            .map(|place| {
+                let start = row;
+                row += place.iter().map(ExactSizeIterator::len).product::<usize>();
+                Part {
+                    rows: start..row,
+                    place,
+                }
+            })
+            .collect()
+    }
 }
 
 #[derive(Debug)]
@@ -242,6 +310,76 @@ mod tests {
             .flat_map(|y| selection.dims[1].iter().map(move |x| (y, x)))
             .collect();
         assert_eq!(cells, expected);
+    }
+
+    #[test]
+    fn parts_are_boxes_in_the_order_of_the_rows() {
+        let place = vec![2..5, 0..4, 7..9];
+        let tile = Tile {
+            selection: Selection {
+                dims: vec![
+                    IndexSet::from_sorted([1, 5, 6]),
+                    IndexSet::all(4),
+                    IndexSet::strided(3, 9, 4),
+                ],
+            },
+            place: place.clone(),
+        };
+        let part = Part {
+            rows: 4..6,
+            place: vec![3..5, 0..1, 7..8],
+        };
+        let selection = tile.selection_of(&part);
+        assert_eq!(selection.dims[0], IndexSet::range(5..7));
+        assert_eq!(selection.dims[2], IndexSet::range(3..4));
+        let rows: Vec<[usize; 3]> = place[0]
+            .clone()
+            .flat_map(|x| (0..4).flat_map(move |y| (7..9).map(move |z| [x, y, z])))
+            .collect();
+        for (most, count) in [
+            (1, 24),
+            (2, 12),
+            (3, 12),
+            (5, 6),
+            (8, 3),
+            (17, 2),
+            (24, 1),
+            (99, 1),
+        ] {
+            let parts = tile.parts(most);
+            assert_eq!(parts.len(), count, "{most}");
+            let of: u64 = parts
+                .iter()
+                .map(|part| tile.selection_of(part).cells())
+                .sum();
+            assert_eq!(of, 24);
+            let mut next = 0;
+            for Part { rows: range, place } in parts {
+                assert_eq!(range.start, next);
+                assert!(range.len() <= most);
+                next = range.end;
+                let [x, y, z] = [0, 1, 2].map(|at: usize| place[at].clone());
+                let cells: Vec<[usize; 3]> = x
+                    .flat_map(|x| {
+                        let (y, z) = (y.clone(), z.clone());
+                        y.flat_map(move |y| z.clone().map(move |z| [x, y, z]))
+                    })
+                    .collect();
+                assert_eq!(cells, rows[range]);
+            }
+            assert_eq!(next, 24);
+        }
+        let scalar = Tile {
+            selection: Selection::default(),
+            place: Vec::new(),
+        };
+        assert_eq!(
+            scalar.parts(5),
+            [Part {
+                rows: 0..1,
+                place: Vec::new()
+            }]
+        );
     }
 
     #[test]

@@ -75,12 +75,20 @@ pub(super) fn inlined(
 
 /// A plan whose scans of grids have a remark in EXPLAIN.
 pub(super) fn noted(plan: &Arc<dyn ExecutionPlan>, note: &str) -> Result<Arc<dyn ExecutionPlan>> {
+    rescanned(plan, |source| source.with_note(note.to_owned()))
+}
+
+/// A plan over other scans of the same grids.
+pub(super) fn rescanned(
+    plan: &Arc<dyn ExecutionPlan>,
+    change: impl Fn(ArraySource) -> ArraySource,
+) -> Result<Arc<dyn ExecutionPlan>> {
     Arc::clone(plan)
         .transform_down(|node| {
             Ok(match source_of(&node) {
                 Some(source) => {
-                    let noted = source.clone().with_note(note.to_owned());
-                    Transformed::yes(DataSourceExec::from_data_source(noted) as _)
+                    let changed = change(source.clone());
+                    Transformed::yes(DataSourceExec::from_data_source(changed) as _)
                 }
                 None => Transformed::no(node),
             })

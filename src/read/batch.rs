@@ -159,15 +159,23 @@ impl Rows {
 /// Some rows of a slab as a slab of its own memory, as small as they are.
 #[must_use]
 pub fn slice(slab: &Slab, rows: Range<usize>) -> Slab {
+    let mut part = view(slab, rows);
+    if let SlabData::Fixed(buffer) = &mut part.data {
+        let mut copy = MutableBuffer::new(buffer.len());
+        copy.extend_from_slice(buffer);
+        *buffer = copy.into();
+    }
+    part
+}
+
+/// Some rows of a slab in its memory.
+#[must_use]
+pub fn view(slab: &Slab, rows: Range<usize>) -> Slab {
     let data = match (&slab.data, slab.element.size()) {
         (SlabData::Fixed(buffer), Some(size)) => {
-            let bytes = buffer
-                .as_slice()
-                .get(rows.start * size..rows.end * size)
-                .unwrap_or_default();
-            let mut copy = MutableBuffer::new(bytes.len());
-            copy.extend_from_slice(bytes);
-            SlabData::Fixed(copy.into())
+            let end = (rows.end * size).min(buffer.len());
+            let start = (rows.start * size).min(end);
+            SlabData::Fixed(buffer.slice_with_length(start, end - start))
         }
         (SlabData::Fixed(buffer), None) => SlabData::Fixed(buffer.clone()),
         (SlabData::Text(words), _) => SlabData::Text(words.slice(rows.start, rows.len())),

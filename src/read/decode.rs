@@ -12,6 +12,7 @@ use crate::array::slab::{
 };
 use crate::codec::Scratch;
 use crate::error::{Error, Result, Within};
+use crate::read::encoded::{Encoded, Needed, Part, Stored};
 use crate::read::{Fetched, ReadPlan};
 use crate::store::Store;
 
@@ -68,7 +69,7 @@ impl Buffers {
 }
 
 /// A buffer of exactly `length` bytes whose content does not matter.
-fn sized(buffer: &mut Vec<u8>, length: usize) -> &mut [u8] {
+pub(super) fn sized(buffer: &mut Vec<u8>, length: usize) -> &mut [u8] {
     if buffer.len() < length {
         // Fresh zeroed pages are not touched before they are needed; growing in place would touch all of them. Some room
         // is left, since encoded chunks differ in size and each growth costs new pages.
@@ -104,8 +105,8 @@ pub(super) fn slab(
 
 /// Who takes the cells of decoded chunks.
 pub(super) trait Sink {
-    /// Memory that all cells of the selection are decoded into, if the crop is all of it and of a chunk.
-    fn whole(&mut self, crop: &Crop, chunk: &[usize]) -> Option<&mut [u8]>;
+    /// Memory that all cells of a chunk or block of this shape are decoded into, in C order, if all are wanted there.
+    fn target(&mut self, crop: &Crop, shape: &[usize]) -> Option<&mut [u8]>;
 
     /// Takes the cells of `crop` from `cells`, which has these strides (in elements).
     fn cells(&mut self, cells: &[u8], strides: &[usize], crop: &Crop) -> Result<()>;
@@ -117,14 +118,15 @@ pub(super) trait Sink {
 /// Brings cells into a slab.
 struct SlabSink<'a> {
     slab: &'a mut [u8],
-    shape: &'a [usize],
     strides: &'a [usize],
     size: usize,
 }
 
 impl Sink for SlabSink<'_> {
-    fn whole(&mut self, crop: &Crop, chunk: &[usize]) -> Option<&mut [u8]> {
-        crop.is_whole(chunk, self.shape).then_some(&mut *self.slab)
+    fn target(&mut self, crop: &Crop, shape: &[usize]) -> Option<&mut [u8]> {
+        let cells = crop.in_one_piece(shape, self.strides)?;
+        let (start, end) = (cells.start * self.size, cells.end * self.size);
+        self.slab.get_mut(start..end)
     }
 
     fn cells(&mut self, cells: &[u8], strides: &[usize], crop: &Crop) -> Result<()> {
@@ -140,9 +142,8 @@ impl Sink for SlabSink<'_> {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) layout: Arc<Layout>,
-    /// Extent of a chunk, of the slab, both in cells.
+    /// Extent of a chunk in cells.
     chunk: Vec<usize>,
-    shape: Vec<usize>,
     /// Strides of the slab, of a decoded chunk in its stored order.
     pub(super) to: Vec<usize>,
     pub(super) from: Vec<usize>,
@@ -183,7 +184,6 @@ impl Job {
                 .map(|(dim, extent)| runs_by_chunk(dim, *extent))
                 .collect(),
             chunk,
-            shape,
             chunk_cells,
         })
     }
@@ -222,12 +222,11 @@ impl Job {
         let mut slab = buffers.slab(length);
         let mut sink = SlabSink {
             slab: &mut slab,
-            shape: &self.shape,
             strides: &self.to,
             size: self.size()?,
         };
         for (at, (number, address)) in plan.chunks.iter().enumerate() {
-            let bytes = fetched.get(at).and_then(Option::as_deref);
+            let bytes = stored(fetched, at);
             self.visit(store, (*number, address), bytes, buffers, &mut sink)?;
         }
         Ok(slab.into())
@@ -246,7 +245,7 @@ impl Job {
         &self,
         store: &Store,
         (number, address): (u64, &ChunkAddress),
-        fetched: Option<&[u8]>,
+        fetched: Option<Stored<'_>>,
         buffers: &mut Buffers,
         sink: &mut dyn Sink,
     ) -> Result<()> {
@@ -298,17 +297,19 @@ impl Job {
             scratch,
             ..
         } = buffers;
-        let Some(bytes) = part.encoded(store, encoded)? else {
+        let pipeline = &self.layout.pipeline;
+        let blocks = self.touched(part.skipped(), &part.crop)?;
+        let needed = blocks.as_ref().map(|blocks| blocks.needed());
+        let Some(Stored { bytes, read }) = part.encoded(store, needed.as_ref(), encoded)? else {
             counters.chunks_missing += 1;
             return sink.fill(&self.layout.fill, &part.crop);
         };
         counters.chunks_read += 1;
-        counters.bytes_read += bytes.len();
-        let pipeline = &self.layout.pipeline;
-        if let ElementOrder::Blocked(block) = &self.layout.order
+        counters.bytes_read += read;
+        if let Some(touched) = blocks
             && let Some(blocks) = pipeline.blocks(bytes, part.skipped())?
         {
-            let length = size * self.block_cells(block)?;
+            let length = size * touched.cells;
             if blocks.block_size() != length.min(blocks.nbytes())
                 || blocks.nbytes() != decoded_length
             {
@@ -318,12 +319,15 @@ impl Job {
                     blocks.nbytes()
                 )));
             }
-            let strides = block_strides(block);
-            for (number, crop) in self.blocks_of(block, &part.crop)? {
+            for (number, crop) in touched.blocks {
+                counters.bytes_decoded += length;
+                if let Some(target) = sink.target(&crop, &touched.shape) {
+                    blocks.decode_block(number, target, scratch)?;
+                    continue;
+                }
                 let decoded = sized(chunk, length);
                 blocks.decode_block(number, decoded, scratch)?;
-                counters.bytes_decoded += length;
-                sink.cells(decoded, &strides, &crop)?;
+                sink.cells(decoded, &touched.strides, &crop)?;
             }
             return Ok(());
         }
@@ -338,7 +342,7 @@ impl Job {
             return self.stored(bytes, &part.crop, sink);
         }
         if self.layout.order == ElementOrder::C
-            && let Some(target) = sink.whole(&part.crop, &self.chunk)
+            && let Some(target) = sink.target(&part.crop, &self.chunk)
         {
             return pipeline.decode(bytes, part.skipped(), target, scratch);
         }
@@ -369,7 +373,7 @@ impl Job {
         buffers.counters.bytes_read += length;
         buffers.counters.bytes_decoded += length;
         buffers.counters.chunks_read += 1;
-        if let Some(target) = sink.whole(crop, &self.chunk) {
+        if let Some(target) = sink.target(crop, &self.chunk) {
             return store.read_local(object, offset, target);
         }
         if length <= PIECE {
@@ -430,7 +434,7 @@ impl Job {
             return sink.cells(chunk, &self.from, crop);
         };
         let length = self.size()? * self.block_cells(block)?;
-        let strides = block_strides(block);
+        let strides = strides(&block_shape(block));
         for (number, crop) in self.blocks_of(block, crop)? {
             let decoded = chunk
                 .get(number * length..(number + 1) * length)
@@ -438,6 +442,25 @@ impl Job {
             sink.cells(decoded, &strides, &crop)?;
         }
         Ok(())
+    }
+
+    /// What the blocks of a chunk are that hold a selected cell, where blocks are decoded one by one.
+    pub(super) fn touched(&self, skipped: u32, crop: &Crop) -> Result<Option<Touched>> {
+        let ElementOrder::Blocked(block) = &self.layout.order else {
+            return Ok(None);
+        };
+        if !self.layout.pipeline.has_blocks(skipped) {
+            return Ok(None);
+        }
+        let cells = self.block_cells(block)?;
+        let shape = block_shape(block);
+        Ok(Some(Touched {
+            cells,
+            of: self.chunk_cells.div_ceil(cells.max(1)),
+            strides: strides(&shape),
+            shape,
+            blocks: self.blocks_of(block, crop)?,
+        }))
     }
 
     fn block_cells(&self, block: &[u64]) -> Result<usize> {
@@ -475,62 +498,39 @@ impl Job {
     }
 }
 
-/// One chunk of a plan: where it is, its bytes where they had to be fetched, and what of it is selected.
-pub(super) struct Part<'a> {
-    pub(super) address: &'a ChunkAddress,
-    pub(super) fetched: Option<&'a [u8]>,
-    pub(super) crop: Crop,
+/// The blocks of a chunk that hold a selected cell.
+pub(super) struct Touched {
+    /// Cells of a block, its extent, and the strides of its cells.
+    cells: usize,
+    shape: Vec<usize>,
+    strides: Vec<usize>,
+    /// How many blocks the chunk has.
+    of: usize,
+    /// Their numbers, and the part of the crop in each.
+    blocks: Vec<(usize, Crop)>,
 }
 
-impl Part<'_> {
-    /// The stored bytes; `None` when the chunk was never written.
-    pub(super) fn encoded<'b>(
-        &'b self,
-        store: &Store,
-        buffer: &'b mut Vec<u8>,
-    ) -> Result<Option<&'b [u8]>> {
-        match (self.address, self.fetched) {
-            (ChunkAddress::Missing, _) => Ok(None),
-            (_, Some(bytes)) => Ok(Some(bytes)),
-            (ChunkAddress::Inline(bytes), None) => Ok(Some(bytes)),
-            (ChunkAddress::Object(_), None) if !store.is_local() => Ok(None),
-            (ChunkAddress::Object(object), None) => {
-                Ok(store.get_local(object, buffer)?.then_some(&**buffer))
-            }
-            (
-                ChunkAddress::Range {
-                    object,
-                    offset,
-                    length,
-                    ..
-                },
-                None,
-            ) => {
-                let length = usize::try_from(*length)
-                    .map_err(|_| Error::Corrupt("its stored size cannot be addressed".into()))?;
-                store.check_local(object, *offset, length)?;
-                let encoded = sized(buffer, length);
-                store.read_local(object, *offset, encoded)?;
-                Ok(Some(encoded))
-            }
-        }
-    }
-
-    pub(super) fn skipped(&self) -> u32 {
-        match self.address {
-            ChunkAddress::Range { skipped, .. } => *skipped,
-            ChunkAddress::Missing | ChunkAddress::Inline(_) | ChunkAddress::Object(_) => 0,
+impl Touched {
+    pub(super) fn needed(&self) -> Needed {
+        Needed {
+            blocks: self.blocks.iter().map(|(number, _)| *number).collect(),
+            of: self.of,
         }
     }
 }
 
-/// Strides of the cells within a block.
-fn block_strides(block: &[u64]) -> Vec<usize> {
-    let shape: Vec<usize> = block
+/// The bytes of a chunk that was fetched.
+pub(super) fn stored(fetched: &Fetched, at: usize) -> Option<Stored<'_>> {
+    let encoded = fetched.get(at).and_then(Option::as_ref);
+    encoded.map(Encoded::stored)
+}
+
+/// Extent of a block in cells.
+fn block_shape(block: &[u64]) -> Vec<usize> {
+    block
         .iter()
         .map(|extent| usize::try_from(*extent).unwrap_or(usize::MAX))
-        .collect();
-    strides(&shape)
+        .collect()
 }
 
 /// Strides of each array dimension within a decoded chunk, and its number of cells with padding.

@@ -2,20 +2,21 @@
 //!
 //! ```text
 //! ReadPlan = layout + selection + [chunk number, address]      plain data, can be printed and sent
-//!    fetch    address -> bytes      (local chunks are read while decoding, straight into reused buffers)
+//!    fetch    address -> bytes      of the whole chunk, or of the blocks that the selection touches; local chunks are read
+//!                                 while decoding, straight into reused buffers
 //!    decode   bytes   -> cells      only the blocks of a chunk that the selection touches
 //!    crop     cells   -> slab       C order of the selection
 //! ```
 
 pub mod batch;
 mod decode;
+mod encoded;
 pub mod reduce;
 mod text;
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,7 @@ use crate::error::{Result, Within};
 use crate::store::Store;
 
 pub use decode::{Buffers, Counters};
+pub use encoded::Encoded;
 
 /// Requests of one plan that are under way at the same time.
 const REQUESTS: usize = 16;
@@ -175,37 +177,33 @@ pub fn count_touched_chunks(grid: &ChunkGrid, selection: &Selection) -> u64 {
 
 /// Encoded chunks of a plan that had to be fetched before decoding, in the order of its chunks; empty for a local
 /// store, whose chunks are read while decoding.
-pub type Fetched = Vec<Option<Bytes>>;
+pub type Fetched = Vec<Option<Encoded>>;
 
 /// Fetches the chunks of a plan from a store that is not local, many at a time.
 ///
 /// # Errors
-/// `Io` when the storage fails, `Corrupt` when an object is shorter than the index says.
+/// `Io` when the storage fails, `Corrupt` when an object is shorter than the index says or a chunk than its head says;
+/// they name variable and chunk.
 pub async fn fetch(store: &Store, plan: &ReadPlan) -> Result<Fetched> {
     if store.is_local() {
         return Ok(Vec::new());
     }
-    stream::iter(0..plan.chunks.len())
-        .map(|at| fetch_chunk(store, plan, at))
+    let job = decode::Job::new(&plan.layout, &plan.selection).within(|| &plan.variable)?;
+    let chunk = |(number, address): &(u64, ChunkAddress)| {
+        let (number, address) = (*number, address.clone());
+        let job = &job;
+        async move {
+            let touched = job.touched(encoded::skipped(&address), &job.crop(number)?)?;
+            let needed = touched.map(|blocks| blocks.needed());
+            let fetched = encoded::fetch(store, &address, needed.as_ref()).await;
+            fetched.within(|| job.place(number))
+        }
+    };
+    stream::iter(plan.chunks.iter().map(chunk))
         .buffered(REQUESTS)
         .try_collect()
         .await
-}
-
-async fn fetch_chunk(store: &Store, plan: &ReadPlan, at: usize) -> Result<Option<Bytes>> {
-    match plan.chunks.get(at).map(|(_, address)| address) {
-        None | Some(ChunkAddress::Missing | ChunkAddress::Inline(_)) => Ok(None),
-        Some(ChunkAddress::Range {
-            object,
-            offset,
-            length,
-            ..
-        }) => {
-            let length = usize::try_from(*length).unwrap_or(usize::MAX);
-            store.range(object, *offset, length).await.map(Some)
-        }
-        Some(ChunkAddress::Object(object)) => store.get(object).await,
-    }
+        .within(|| &plan.variable)
 }
 
 /// Decodes the fetched chunks of a plan into the slab of its selection. Synchronous: it only computes, and for a local

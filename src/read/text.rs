@@ -5,7 +5,8 @@ use arrow::array::StringArray;
 use crate::array::chunk::ChunkAddress;
 use crate::array::slab::each_row;
 use crate::error::{Error, Result, Within};
-use crate::read::decode::{Buffers, Job, Part};
+use crate::read::decode::{Buffers, Job, stored};
+use crate::read::encoded::{Part, Stored};
 use crate::read::{Fetched, ReadPlan};
 use crate::store::Store;
 
@@ -27,7 +28,7 @@ impl Job {
         for (at, (number, address)) in plan.chunks.iter().enumerate() {
             let part = Part {
                 address,
-                fetched: fetched.get(at).and_then(Option::as_deref),
+                fetched: stored(fetched, at),
                 crop: self.crop(*number)?,
             };
             self.text_chunk(store, &part, &fill, &mut words, buffers)
@@ -54,10 +55,10 @@ impl Job {
         let stored = match part.address {
             ChunkAddress::Inline(bytes) => Some(bytes.as_ref()),
             ChunkAddress::Missing | ChunkAddress::Range { .. } | ChunkAddress::Object(_) => {
-                match part.encoded(store, encoded)? {
+                match part.encoded(store, None, encoded)? {
                     None => None,
-                    Some(bytes) => {
-                        counters.bytes_read += bytes.len();
+                    Some(Stored { bytes, read }) => {
+                        counters.bytes_read += read;
                         decoded = self.layout.pipeline.decode_to_vec(
                             bytes,
                             part.skipped(),

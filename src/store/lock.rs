@@ -1,7 +1,8 @@
 //! The right to change what is at a location: one writer at a time, and none that holds it for ever.
 //!
 //! ```text
-//! local    a lock of the operating system on a file: gone with the process that holds it
+//! local    a lock of the operating system on a file: gone with the process that holds it; for a dataset that is one file
+//!          a hidden file beside it, and a shared lock on the dataset, by which the HDF5 library does not open it for writing
 //! remote   an object that says who holds it, renewed while he works; one that is not renewed for a while is taken over
 //! ```
 
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
+use super::replace::Identity;
 use super::write::{Durability, Expect, PRIVATE, Put, Version, write_id};
 use super::{Backend, Store};
 use crate::error::{Error, Result};
@@ -45,8 +47,13 @@ pub struct Lock {
 
 #[derive(Debug)]
 enum Holder {
-    /// The file is unlocked when it is closed.
-    Local(#[expect(dead_code, reason = "it is held, not used")] File),
+    /// The files are unlocked when they are closed.
+    Local {
+        #[expect(dead_code, reason = "it is held, not used")]
+        lock: File,
+        #[expect(dead_code, reason = "it is held, not used")]
+        dataset: Option<File>,
+    },
     Remote {
         held: Arc<Held>,
         /// Renews the lock, however long the holder works on something else.
@@ -94,18 +101,39 @@ impl Lock {
         let key = format!("{PRIVATE}/lock");
         match &store.backend {
             Backend::Local { root, .. } => {
-                let path = root.join(&key);
+                let started = Instant::now();
+                let file = store.file_parts()?;
+                let path = match &file {
+                    Some((_, directory, name)) => directory.join(format!(".{name}.hyperslab-lock")),
+                    None => root.join(&key),
+                };
                 let failed = |e| Error::io(format!("{} cannot be written", store.location()), e);
                 if let Some(parent) = path.parent() {
                     make_private(root, parent).map_err(failed)?;
                 }
-                let file = File::options()
+                let lock = File::options()
                     .create(true)
                     .truncate(false)
                     .write(true)
                     .open(&path)
                     .map_err(failed)?;
-                Self::wait_local(store, file, options, needed).await
+                let mut tried = lock.try_lock();
+                let mut pause = PAUSE.0;
+                while waits(store, &tried)? {
+                    if !needed() {
+                        return Ok(None);
+                    }
+                    rest(&mut pause, started, options, || busy(store, options)).await?;
+                    tried = lock.try_lock();
+                }
+                let dataset = match &file {
+                    Some((path, ..)) => Some(share(store, path, started, options).await?),
+                    None => None,
+                };
+                Ok(Some(Self {
+                    holder: Holder::Local { lock, dataset },
+                    abandoned: false,
+                }))
             }
             Backend::Remote { .. } => Self::wait_remote(store, key, options, needed).await,
         }
@@ -123,7 +151,7 @@ impl Lock {
     /// `Conflict` when somebody else has taken over, `Io` when the storage fails.
     pub async fn check(&self) -> Result<()> {
         match &self.holder {
-            Holder::Local(_) => Ok(()),
+            Holder::Local { .. } => Ok(()),
             Holder::Remote { held, .. } => held.check().await,
         }
     }
@@ -145,38 +173,6 @@ impl Lock {
             .put(&held.key, FREE, expect, Durability::Full)
             .await
             .map(drop)
-    }
-
-    async fn wait_local(
-        store: &Store,
-        file: File,
-        options: LockOptions,
-        needed: impl Fn() -> bool + Send,
-    ) -> Result<Option<Self>> {
-        let started = Instant::now();
-        let mut pause = PAUSE.0;
-        loop {
-            match file.try_lock() {
-                Ok(()) => {
-                    return Ok(Some(Self {
-                        holder: Holder::Local(file),
-                        abandoned: false,
-                    }));
-                }
-                Err(TryLockError::WouldBlock) if !needed() => return Ok(None),
-                Err(TryLockError::WouldBlock) if started.elapsed() < options.timeout => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(PAUSE.1);
-                }
-                Err(TryLockError::WouldBlock) => return Err(busy(store, options)),
-                Err(TryLockError::Error(e)) => {
-                    return Err(Error::io(
-                        format!("{} cannot be locked", store.location()),
-                        e,
-                    ));
-                }
-            }
-        }
     }
 
     async fn wait_remote(
@@ -295,6 +291,64 @@ fn make_private(root: &Path, directory: &Path) -> std::io::Result<()> {
     }
     std::fs::create_dir_all(directory)?;
     File::open(root)?.sync_all()
+}
+
+/// A shared lock on the file at `path`, with which nobody has it open who has locked it for writing.
+async fn share(store: &Store, path: &Path, started: Instant, options: LockOptions) -> Result<File> {
+    let mut pause = PAUSE.0;
+    loop {
+        // To replace a file that one may not write would be a way around its permissions.
+        let failed = |e| Error::io(format!("{} cannot be written", store.location()), e);
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(failed)?;
+        let tried = file.try_lock_shared();
+        if !waits(store, &tried)? {
+            let locked = file.metadata().map_err(failed)?;
+            let there = std::fs::metadata(path).map_err(failed)?;
+            if Identity::of(&locked) == Identity::of(&there) {
+                return Ok(file);
+            }
+        }
+        rest(&mut pause, started, options, || {
+            Error::Conflict(format!(
+                "{} is open for writing in another program, which did not close it within {:?}; hyperslab.lock_timeout says \
+                 how long to wait",
+                store.location(),
+                options.timeout
+            ))
+        })
+        .await?;
+    }
+}
+
+/// Whether somebody else has the lock that was tried for.
+fn waits(store: &Store, tried: &Result<(), TryLockError>) -> Result<bool> {
+    match tried {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(e)) => Err(Error::io(
+            format!("{} cannot be locked", store.location()),
+            std::io::Error::new(e.kind(), e.to_string()),
+        )),
+    }
+}
+
+/// Pauses before the next try, unless there has been time enough.
+async fn rest(
+    pause: &mut Duration,
+    started: Instant,
+    options: LockOptions,
+    late: impl FnOnce() -> Error,
+) -> Result<()> {
+    if started.elapsed() >= options.timeout {
+        return Err(late());
+    }
+    tokio::time::sleep(*pause).await;
+    *pause = (*pause * 2).min(PAUSE.1);
+    Ok(())
 }
 
 /// What a lock object holds while somebody has it: whom to look for, and never the same twice.

@@ -18,6 +18,8 @@ use parking_lot::Mutex;
 use crate::error::{Error, Result};
 
 pub mod lock;
+pub mod patch;
+pub mod replace;
 pub mod write;
 
 /// Open file handles kept per location.
@@ -73,13 +75,23 @@ impl Store {
     /// `Unsupported` for a URL of another scheme, `Invalid` for a malformed one. Whether there is anything at the
     /// location is not looked at.
     pub fn open(location: &str) -> Result<Self> {
+        Self::open_with(location, &[])
+    }
+
+    /// The same, with options of an object store, which count more than those of the environment.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_with(location: &str, options: &[(String, String)]) -> Result<Self> {
         let path = match location.split_once("://") {
             None => PathBuf::from(location),
             Some(("file", _)) => url::Url::parse(location)
                 .ok()
                 .and_then(|url| url.to_file_path().ok())
                 .ok_or_else(|| Error::Invalid(format!("{location} is not a valid file URL")))?,
-            Some(("s3" | "s3a" | "http" | "https", _)) => return Self::open_remote(location),
+            Some(("s3" | "s3a" | "http" | "https", _)) => {
+                return Self::open_remote(location, options);
+            }
             Some((scheme, _)) => {
                 return Err(Error::Unsupported(format!(
                     "{location}: locations with scheme {scheme}:// cannot be read, only local paths, file://, s3://, \
@@ -96,7 +108,7 @@ impl Store {
         })
     }
 
-    fn open_remote(location: &str) -> Result<Self> {
+    fn open_remote(location: &str, options: &[(String, String)]) -> Result<Self> {
         let invalid = |reason: &dyn std::fmt::Display| {
             Error::Invalid(format!("{location} is not a valid location: {reason}"))
         };
@@ -105,7 +117,8 @@ impl Store {
         let environment = std::env::vars_os()
             .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
             .map(|(key, value)| (key.to_ascii_lowercase(), value))
-            .filter(|(key, _)| key.starts_with("aws_"));
+            .filter(|(key, _)| key.starts_with("aws_"))
+            .chain(options.iter().cloned());
         if !url.scheme().starts_with("s3") {
             let (objects, prefix) =
                 object_store::parse_url_opts(&url, environment).map_err(|e| invalid(&e))?;
@@ -133,6 +146,25 @@ impl Store {
         Self {
             location: location.into(),
             backend: Backend::Remote { objects, prefix },
+        }
+    }
+
+    /// The same location without the files that are open: what other programs have put in their places is seen.
+    #[must_use]
+    pub fn afresh(&self) -> Self {
+        let backend = match &self.backend {
+            Backend::Local { root, .. } => Backend::Local {
+                root: Arc::clone(root),
+                files: Arc::default(),
+            },
+            Backend::Remote { objects, prefix } => Backend::Remote {
+                objects: Arc::clone(objects),
+                prefix: prefix.clone(),
+            },
+        };
+        Self {
+            location: Arc::clone(&self.location),
+            backend,
         }
     }
 

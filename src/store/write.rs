@@ -99,14 +99,9 @@ impl Store {
         match &self.backend {
             Backend::Local { root, .. } => {
                 let mut local = Local::new(root, durability);
-                let mut put = Vec::with_capacity(objects.len());
-                for object in &objects {
-                    put.push(
-                        local
-                            .put(object)
-                            .map_err(|e| self.unwritten(&object.key, e))?,
-                    );
-                }
+                let put = local
+                    .put_all(&objects)
+                    .map_err(|(key, e)| self.unwritten(&key, e))?;
                 local.finish().map_err(|e| self.unwritten("", e))?;
                 self.forget_files();
                 Ok(put)
@@ -139,6 +134,55 @@ impl Store {
         };
         let put = self.put_all(vec![object], durability).await?;
         Ok(put.into_iter().next().unwrap_or(Put::Conflict))
+    }
+
+    /// Writes a new object of a local store as it comes.
+    ///
+    /// # Errors
+    /// What `write` fails with; `Io` when the storage fails; `Unsupported` for a store that is not local.
+    pub fn put_stream(
+        &self,
+        key: &str,
+        durability: Durability,
+        write: impl FnOnce(&File) -> Result<()>,
+    ) -> Result<()> {
+        let Backend::Local { root, .. } = &self.backend else {
+            return Err(self.not_local());
+        };
+        let failed = |e| self.unwritten(key, e);
+        let mut local = Local::new(root, durability);
+        let path = local_path(root, key);
+        local.parent(&path).map_err(failed)?;
+        let file = File::create_new(&path).map_err(failed)?;
+        write(&file)?;
+        if durability == Durability::Full {
+            file.sync_all().map_err(failed)?;
+        }
+        local.finish().map_err(failed)
+    }
+
+    /// An object of a local store, to be read in any order.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such object; `Io` when the storage fails; `Unsupported` for a store that is not local.
+    pub fn open_local(&self, key: &str) -> Result<File> {
+        let Backend::Local { root, .. } = &self.backend else {
+            return Err(self.not_local());
+        };
+        File::open(local_path(root, key)).map_err(|e| self.failed(key, e))
+    }
+
+    /// Makes objects durable that were put without [`Durability::Full`], and their names; those of a store that is not
+    /// local are. Objects that are not there any more are passed over.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails.
+    pub fn sync_all(&self, keys: &[String]) -> Result<()> {
+        let Backend::Local { root, .. } = &self.backend else {
+            return Ok(());
+        };
+        let paths: Vec<PathBuf> = around(root, keys).into_iter().collect();
+        sync(&paths).map_err(|e| self.unwritten("", e))
     }
 
     /// Moves objects of a local store, one after the other, and makes that durable.
@@ -393,7 +437,7 @@ impl Store {
         }
     }
 
-    fn unwritten(
+    pub(super) fn unwritten(
         &self,
         key: &str,
         error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -440,37 +484,66 @@ impl<'a> Local<'a> {
         }
     }
 
-    /// An object appears under its name only when all of it is on disk.
-    fn put(&mut self, object: &Object) -> std::io::Result<Put> {
-        let staged = self.root.join(PRIVATE).join("tmp").join(write_id());
-        self.make_directory(staged.parent().unwrap_or(self.root))?;
-        let written = self.write(&staged, &object.bytes);
-        let put = written.and_then(|()| match object.expect {
-            Expect::Anything => self.rename(&staged, &object.key).map(|()| true),
-            Expect::Absent => self.link(&staged, &object.key),
-            Expect::Version(_) => Err(std::io::Error::new(
-                std::io::ErrorKind::Unsupported,
-                "local files have no versions",
-            )),
-        });
-        if !matches!(put, Ok(true)) {
-            // What is left of it is in nobody's way: if it cannot be removed now, it is with the next clean-up.
-            let _ = fs::remove_file(&staged);
+    /// Objects appear under their names in their order, and only when all of them are on disk.
+    fn put_all(&mut self, objects: &[Object]) -> Result<Vec<Put>, (String, std::io::Error)> {
+        let mut staged = Vec::with_capacity(objects.len());
+        let put = self.put_staged(objects, &mut staged);
+        // What is left of those that could not be put is in nobody's way: if it cannot be removed now, it is with the next
+        // clean-up.
+        let is_done =
+            |at: usize| matches!(&put, Ok(put) if matches!(put.get(at), Some(Put::Done(_))));
+        for (at, path) in staged.iter().enumerate() {
+            if !is_done(at) {
+                let _ = fs::remove_file(path);
+            }
         }
-        Ok(if put? {
-            Put::Done(Version::NONE)
-        } else {
-            Put::Conflict
-        })
+        put
     }
 
-    fn write(&self, path: &FilePath, bytes: &[u8]) -> std::io::Result<()> {
-        let mut file = File::create_new(path)?;
-        file.write_all(bytes)?;
-        match self.durability {
-            Durability::Full => file.sync_all(),
-            Durability::None => Ok(()),
+    fn put_staged(
+        &mut self,
+        objects: &[Object],
+        staged: &mut Vec<PathBuf>,
+    ) -> Result<Vec<Put>, (String, std::io::Error)> {
+        self.stage(objects, staged)?;
+        if self.durability == Durability::Full {
+            sync(staged).map_err(|e| (String::new(), e))?;
         }
+        let mut put = Vec::with_capacity(objects.len());
+        for (object, path) in objects.iter().zip(staged) {
+            let is_done = match object.expect {
+                Expect::Anything => self.rename(path, &object.key).map(|()| true),
+                Expect::Absent => self.link(path, &object.key),
+                Expect::Version(_) => Err(std::io::Error::new(
+                    std::io::ErrorKind::Unsupported,
+                    "local files have no versions",
+                )),
+            };
+            put.push(if is_done.map_err(|e| (object.key.clone(), e))? {
+                Put::Done(Version::NONE)
+            } else {
+                Put::Conflict
+            });
+        }
+        Ok(put)
+    }
+
+    /// Writes objects to names that nobody knows.
+    fn stage(
+        &mut self,
+        objects: &[Object],
+        staged: &mut Vec<PathBuf>,
+    ) -> Result<(), (String, std::io::Error)> {
+        let tmp = self.root.join(PRIVATE).join("tmp");
+        for object in objects {
+            let failed = |e| (object.key.clone(), e);
+            self.make_directory(&tmp).map_err(failed)?;
+            let path = tmp.join(write_id());
+            let mut file = File::create_new(&path).map_err(failed)?;
+            staged.push(path);
+            file.write_all(&object.bytes).map_err(failed)?;
+        }
+        Ok(())
     }
 
     fn rename(&mut self, from: &FilePath, key: &str) -> std::io::Result<()> {
@@ -531,9 +604,51 @@ impl<'a> Local<'a> {
         if self.durability == Durability::None {
             return Ok(());
         }
-        for directory in self.changed {
-            File::open(directory)?.sync_all()?;
-        }
-        Ok(())
+        sync(&self.changed.into_iter().collect::<Vec<_>>())
+    }
+}
+
+/// Files and the directories that hold their names: each of them may be new, that of the location too.
+fn around(root: &FilePath, keys: &[String]) -> BTreeSet<PathBuf> {
+    let mut paths = BTreeSet::new();
+    for key in keys {
+        let path = local_path(root, key);
+        let directories = path
+            .ancestors()
+            .skip(1)
+            .take_while(|directory| directory.starts_with(root));
+        paths.extend(directories.chain(root.parent()).map(|directory| {
+            if directory.as_os_str().is_empty() {
+                PathBuf::from(".")
+            } else {
+                directory.to_owned()
+            }
+        }));
+        paths.insert(path);
+    }
+    paths
+}
+
+/// Makes files and directories durable, all at the same time: a file system writes its own journal once for many of them.
+fn sync(paths: &[PathBuf]) -> std::io::Result<()> {
+    let one = |path: &PathBuf| match File::open(path) {
+        Ok(file) => file.sync_all(),
+        Err(e) if absent(&e) => Ok(()),
+        Err(e) => Err(e),
+    };
+    match paths {
+        [] => Ok(()),
+        [path] => one(path),
+        paths => std::thread::scope(|scope| {
+            let share = paths.len().div_ceil(REQUESTS);
+            let threads: Vec<_> = paths
+                .chunks(share)
+                .map(|share| scope.spawn(move || share.iter().try_for_each(one)))
+                .collect();
+            threads.into_iter().try_for_each(|thread| {
+                let panicked = |_| Err(std::io::Error::other("a thread ended early"));
+                thread.join().unwrap_or_else(panicked)
+            })
+        }),
     }
 }

@@ -105,6 +105,45 @@ def netcdf4(path, data):
                     variable[box or ...] = var.data[box].astype(object) if var.is_text else var.data[box]
 
 
+def netcdf3_classic(path, data):
+    """netCDF-3 (CDF-1) by netCDF4-python."""
+    _netcdf3(path, data, "NETCDF3_CLASSIC")
+
+
+def netcdf3_offset64(path, data):
+    """netCDF-3 with 64-bit offsets (CDF-2) by netCDF4-python."""
+    _netcdf3(path, data, "NETCDF3_64BIT_OFFSET")
+
+
+def netcdf3_data64(path, data):
+    """netCDF-3 with 64-bit data (CDF-5) by netCDF4-python."""
+    _netcdf3(path, data, "NETCDF3_64BIT_DATA")
+
+
+def _netcdf3(path, data, variant):
+    """Text becomes characters; groups have no place and are left out."""
+    remove(path)
+    variables = data.groups()[""]
+    with netCDF4.Dataset(path, "w", format=variant) as root:
+        root.setncatts(data.attrs)
+        for name, length in data.dims(variables).items():
+            root.createDimension(name, None if name == "time" else length)
+        for name, var in variables.items():
+            values, dims, kind = var.data, var.dims, var.data.dtype.newbyteorder("=")
+            if var.is_text:
+                words = np.char.encode(var.data, "utf-8")
+                dims, kind = (*dims, f"{name}_length"), "S1"
+                values = words.view("S1").reshape(*words.shape, -1)
+                root.createDimension(dims[-1], values.shape[-1])
+            variable = root.createVariable(name, kind, dims, fill_value=var.fill)
+            variable.set_auto_mask(False)
+            variable.set_auto_scale(False)
+            variable.set_auto_chartostring(False)
+            variable.setncatts(var.attrs)
+            for box in var.writes():
+                variable[box or ...] = values[box]
+
+
 def hdf5(path, data):
     """HDF5 by h5py, newest file format, with dimension scales as netCDF-4 has them."""
     remove(path)

@@ -77,6 +77,16 @@ fn rules() -> BTreeMap<&'static str, (Vec<&'static str>, Vec<&'static str>)> {
                 vec![],
             ),
         ),
+        (
+            "ingest",
+            (
+                vec![
+                    "error", "array", "codec", "cf", "store", "read", "append", "query", "catalog",
+                    "session",
+                ],
+                vec![],
+            ),
+        ),
     ])
 }
 

@@ -51,3 +51,8 @@ async fn every_format_gives_the_answers_of_the_reference_libraries() {
 async fn the_samples_give_the_answers_of_the_reference_libraries() {
     conform("sql-examples/data").await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_of_odd_sizes_give_the_answers_of_the_reference_libraries() {
+    conform("tests/data/netcdf3").await;
+}

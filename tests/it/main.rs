@@ -8,15 +8,22 @@
 )]
 
 mod aggregate;
+mod append_cli;
 mod cli;
 mod common;
 mod contract;
+mod copy;
 mod corpus;
 mod floors;
 mod formats;
 mod grids;
 mod insert;
+mod insert_blosc2;
+mod insert_hdf5;
+mod insert_netcdf3;
 mod join;
+mod netcdf3;
+mod parts;
 mod pushdown;
 mod random;
 mod sql_examples;

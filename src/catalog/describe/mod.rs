@@ -30,7 +30,7 @@ const MOST_OBJECTS: usize = 1 << 20;
 pub struct Description {
     /// Path or URL it was opened from.
     pub location: String,
-    /// Name of the format: `netcdf4`, `hdf5`, `zarr`, `blosc2`.
+    /// Name of the format: `netcdf4`, `netcdf3`, `hdf5`, `zarr`, `blosc2`.
     pub format: &'static str,
     /// Bytes it takes where it is stored, if that is known.
     pub stored_bytes: Option<u64>,
@@ -145,7 +145,7 @@ pub async fn describe(opened: &Opened) -> Result<Description> {
     let decode = DecodeOptions {
         decode: true,
         nan_as_null: true,
-        default_fill: opened.dataset.format == "netcdf4",
+        default_fill: opened.dataset.has_netcdf_fills(),
     };
     let roles = roles::roles(&opened.dataset.root);
     let mut groups = Vec::new();

@@ -238,6 +238,7 @@ fn columns(names: &[String]) -> String {
 fn format_name(format: &'static str) -> &'static str {
     match format {
         "netcdf4" => "netCDF-4",
+        "netcdf3" => "netCDF-3",
         "hdf5" => "HDF5",
         "zarr" => "Zarr",
         "blosc2" => "Blosc2",

@@ -46,8 +46,8 @@ pub(super) enum Compressor {
 }
 
 impl Header {
-    /// Reads the header of a chunk and compares its sizes with each other and with the bytes present.
-    pub(super) fn parse(chunk: &[u8]) -> Result<Self> {
+    /// Reads the header that a chunk begins with, and compares its sizes with each other and with the bytes `present`.
+    pub(super) fn parse(chunk: &[u8], present: usize) -> Result<Self> {
         let Some((base, rest)) = chunk.split_first_chunk::<16>() else {
             return Err(Error::Corrupt(format!(
                 "{} bytes are too few for the header of a Blosc chunk",
@@ -79,13 +79,18 @@ impl Header {
         } else {
             header.filters = filters_of_flags(flags);
         }
-        header.check(chunk.len())?;
+        header.check(present)?;
         Ok(header)
     }
 
     /// Whether the data is stored as it is.
     pub(super) fn stored(&self) -> bool {
         self.flags & 2 != 0
+    }
+
+    /// Whether a block may have been combined with the first one.
+    pub(super) fn refers(&self) -> bool {
+        self.filters.iter().any(|(code, _)| *code == DELTA)
     }
 
     /// Whether a whole block is stored in one stream for each byte of an element.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::codec::Scratch;
 use crate::codec::blosc::Chunk;
+use crate::codec::blosc::encode::{BloscCompressor, BloscEncoder, BloscShuffle, BloscVersion};
 use crate::error::{Error, Result, Within};
 use crate::store::Store;
 
@@ -39,6 +40,10 @@ pub(super) struct Frame {
     pub(super) offsets: Range<u64>,
     /// The bytes of the offsets chunk, where reading the ends of the frame has brought them along.
     pub(super) offsets_bytes: Option<Bytes>,
+    /// The header with its metalayers, as it is.
+    pub(super) head: Bytes,
+    /// The trailer with its metalayers, as it is.
+    pub(super) trailer: Bytes,
 }
 
 /// The fixed part of a frame's header.
@@ -53,6 +58,7 @@ pub(super) struct Header {
     pub(super) is_sparse: bool,
     flags: u8,
     codec: u8,
+    level: u8,
     user_codec: u8,
     filters: [u8; 6],
 }
@@ -147,6 +153,8 @@ impl Frame {
             vlmeta,
             offsets,
             offsets_bytes,
+            head,
+            trailer: trailer_bytes,
         })
     }
 
@@ -190,6 +198,7 @@ impl Header {
             is_sparse: kind & 0x0f == 1,
             flags: general,
             codec: codec & 0x0f,
+            level: codec >> 4,
             user_codec,
             filters: [f0, f1, f2, f3, f4, f5],
         };
@@ -238,6 +247,41 @@ impl Header {
         Err(Error::Unsupported(format!(
             "it uses {feature}, which cannot be read"
         )))
+    }
+}
+
+impl Header {
+    /// How the library would encode another chunk, with blocks of this many bytes.
+    ///
+    /// Filters that lose precision and differences from other elements are left out: each chunk says for itself what
+    /// was done to it.
+    pub(super) fn encoder(&self, block_bytes: u64) -> Result<BloscEncoder> {
+        let compressor = match self.codec {
+            0 => BloscCompressor::Blosclz,
+            1 => BloscCompressor::Lz4,
+            2 => BloscCompressor::Lz4hc,
+            4 => BloscCompressor::Zlib,
+            5 => BloscCompressor::Zstd,
+            code => {
+                return Err(Error::Unsupported(format!(
+                    "it uses compressor {code}, which cannot be written"
+                )));
+            }
+        };
+        let mut shuffles = self.filters.iter().filter_map(|filter| match filter {
+            1 => Some(BloscShuffle::Byte),
+            2 => Some(BloscShuffle::Bit),
+            _ => None,
+        });
+        let too_large = |_| Error::Corrupt("its elements or blocks are too large".into());
+        Ok(BloscEncoder {
+            compressor,
+            level: self.level.min(9),
+            shuffle: shuffles.next_back().unwrap_or(BloscShuffle::None),
+            typesize: u32::try_from(self.typesize).map_err(too_large)?,
+            blocksize: u32::try_from(block_bytes).map_err(too_large)?,
+            version: BloscVersion::Blosc2,
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The chunk index of a Blosc2 array, from its offsets chunk.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,7 +14,7 @@ use crate::format::blosc2::frame::{Frame, decode_chunk, place, usize_of};
 use crate::store::Store;
 
 /// The most chunks of an array that are kept account of.
-const MOST_CHUNKS: u64 = 8 << 20;
+pub(super) const MOST_CHUNKS: u64 = 8 << 20;
 /// The largest offsets chunk that is read: it is compressed, if not by much.
 const LARGEST_OFFSETS: u64 = 128 << 20;
 /// The largest chunk of nothing but NaN that is made up in memory.
@@ -29,7 +30,7 @@ pub(super) struct FrameIndex {
     /// Directory of the chunk files of a sparse frame.
     sparse: Option<String>,
     header_bytes: u64,
-    offsets: std::ops::Range<u64>,
+    offsets: Range<u64>,
     offsets_bytes: Option<Bytes>,
     chunks: u64,
     chunk_bytes: u64,
@@ -59,6 +60,15 @@ struct Table {
     offsets: Vec<i64>,
     /// The offsets that are none of those, in ascending order.
     starts: Vec<u64>,
+}
+
+/// A chunk as its frame stores it.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    /// Its entry among the offsets: a place, the number of a file, or what stands for a chunk without bytes.
+    pub(super) offset: i64,
+    /// Its bytes in a contiguous frame.
+    pub(super) range: Option<Range<u64>>,
 }
 
 /// A chunk in the terms of its frame.
@@ -99,6 +109,25 @@ impl FrameIndex {
             table: OnceCell::new(),
             nan_chunk: OnceCell::new(),
         }
+    }
+
+    /// All chunks, in their order.
+    pub(super) async fn stored(&self) -> Result<Vec<Stored>> {
+        let table = self.table.get_or_try_init(|| self.table()).await?;
+        let stored = |offset: &i64| {
+            let range = match (u64::try_from(*offset), &self.sparse) {
+                (Ok(at), None) => {
+                    let (start, length) = self.range(table, at)?;
+                    Some(start..start.saturating_add(length))
+                }
+                (Ok(_), Some(_)) | (Err(_), _) => None,
+            };
+            Ok(Stored {
+                offset: *offset,
+                range,
+            })
+        };
+        table.offsets.iter().map(stored).collect()
     }
 
     async fn address(&self, table: &Table, chunk: u64) -> Result<ChunkAddress> {
@@ -310,7 +339,7 @@ impl Table {
 }
 
 /// The file of a sparse frame's chunk.
-fn chunk_file(directory: &str, number: u64) -> String {
+pub(super) fn chunk_file(directory: &str, number: u64) -> String {
     let name = format!("{number:08X}.chunk");
     if directory.is_empty() {
         name

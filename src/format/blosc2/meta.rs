@@ -47,20 +47,29 @@ pub(super) fn layout(frame: &Frame) -> Result<Layout> {
 
 /// The decoded bytes of a chunk of the array.
 pub(super) fn chunk_bytes(layout: &Layout) -> Result<u64> {
-    let padded = match &layout.order {
-        ElementOrder::Blocked(blocks) => padded_cells(layout.grid.chunk_shape(), blocks),
-        ElementOrder::C | ElementOrder::Permuted(_) => Some(layout.grid.chunk_cells()),
-    };
+    let chunk = layout.grid.chunk_shape();
     let item = layout.element.size().unwrap_or(1) as u64;
-    padded
+    match &layout.order {
+        ElementOrder::Blocked(blocks) => padded_bytes(chunk, blocks, item),
+        ElementOrder::C | ElementOrder::Permuted(_) => padded_bytes(chunk, chunk, item),
+    }
+}
+
+/// The bytes of a chunk that is padded to whole blocks, for elements of `item` bytes.
+pub(super) fn padded_bytes(chunk: &[u64], block: &[u64], item: u64) -> Result<u64> {
+    padded_cells(chunk, block)
         .and_then(|cells| cells.checked_mul(item))
         .filter(|bytes| *bytes <= LARGEST_CHUNK)
         .ok_or_else(|| {
             Error::Corrupt(format!(
-                "chunks of {:?} cells are larger than Blosc2 chunks can be",
-                layout.grid.chunk_shape()
+                "chunks of {chunk:?} cells are larger than Blosc2 chunks can be"
             ))
         })
+}
+
+/// The bytes of a block, for elements of `item` bytes.
+pub(super) fn block_bytes(block: &[u64], item: u64) -> Result<u64> {
+    padded_bytes(block, block, item)
 }
 
 /// What the metalayer `b2nd` says (`caterva`, its ancestor, has no dtype).
@@ -256,6 +265,29 @@ pub(super) fn element_type(dtype: &str) -> Result<(ElementType, bool)> {
         _ => return Err(unsupported()),
     };
     Ok((element, is_swapped))
+}
+
+/// The NumPy type string of little-endian elements; `None` for what has none.
+pub(super) fn dtype(element: ElementType) -> Option<String> {
+    let dtype = match element {
+        ElementType::Bool => "|b1",
+        ElementType::Int8 => "|i1",
+        ElementType::Int16 => "<i2",
+        ElementType::Int32 => "<i4",
+        ElementType::Int64 => "<i8",
+        ElementType::UInt8 => "|u1",
+        ElementType::UInt16 => "<u2",
+        ElementType::UInt32 => "<u4",
+        ElementType::UInt64 => "<u8",
+        ElementType::Float16 => "<f2",
+        ElementType::Float32 => "<f4",
+        ElementType::Float64 => "<f8",
+        ElementType::Char => "|S1",
+        ElementType::Bytes(size) => return Some(format!("|S{size}")),
+        ElementType::Utf32(size) => return Some(format!("<U{size}")),
+        ElementType::Text => return None,
+    };
+    Some(dtype.into())
 }
 
 fn no_element_type(frame: &Frame) -> Error {

@@ -1,12 +1,19 @@
 //! Blosc2: one b2nd array, or a directory of them.
 
+pub mod append;
+mod appender;
 mod attributes;
+pub mod blocks;
 mod dimensions;
 mod frame;
 mod index;
 mod meta;
+mod shell;
 #[cfg(test)]
 mod tests;
+pub mod write;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -14,10 +21,12 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::array::{Attributes, Dataset, Dimension, Group, Unreadable};
 use crate::error::{Error, Result, Within};
-use crate::format::Format;
 use crate::format::blosc2::dimensions::{Array, Opened, assemble};
 use crate::format::blosc2::frame::{Frame, MAGIC, place};
 use crate::format::blosc2::index::{Chunks, FrameIndex};
+use crate::format::{Appender, Format};
+use crate::store::lock::Lock;
+use crate::store::write::Durability;
 use crate::store::{Entry, Kind, Store};
 
 /// The frame of an array whose chunks are files of their own.
@@ -95,6 +104,15 @@ impl Format for Blosc2 {
             root,
         })
     }
+
+    async fn begin(
+        &self,
+        store: &Store,
+        _lock: &Arc<Lock>,
+        durability: Durability,
+    ) -> Result<Box<dyn Appender>> {
+        Ok(Box::new(appender::begin(store, durability).await?))
+    }
 }
 
 /// A frame to be opened.
@@ -124,6 +142,34 @@ async fn single(store: &Store, key: &str, sparse: Option<String>) -> Result<Grou
         Err(error) => return Err(error),
     };
     Ok(assemble("", vec![opened], &[]))
+}
+
+/// The frame of the array whose path in the dataset is `path`.
+async fn find(store: &Store, path: &str) -> Result<Leaf> {
+    let unknown = || Error::NotFound(format!("{} has no array {path}", store.location()));
+    let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let leaf = |key: &str, sparse: Option<String>| Leaf {
+        name: name.to_owned(),
+        key: key.to_owned(),
+        sparse,
+    };
+    if store.kind().await? == Kind::Object {
+        return match path == store.stem() {
+            true => Ok(leaf("", None)),
+            false => Err(unknown()),
+        };
+    }
+    let entries = store.list(directory).await?;
+    if directory.is_empty() && is_sparse_frame(&entries) {
+        return match path == store.stem() {
+            true => Ok(leaf(SPARSE_FRAME, Some(String::new()))),
+            false => Err(unknown()),
+        };
+    }
+    let contents = Contents::of(store, directory, entries).await?;
+    let mut leaves = contents.leaves.into_iter();
+    let found = leaves.find(|leaf| leaf.name == name && !leaf.key.ends_with(".b2e"));
+    found.ok_or_else(unknown)
 }
 
 /// The group that is the directory at `key`.

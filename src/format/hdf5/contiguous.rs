@@ -3,36 +3,30 @@
 use std::sync::Arc;
 
 use crate::array::chunk::{ChunkAddress, ChunkGrid};
+use crate::array::contiguous;
 use crate::error::{Error, Result};
 use crate::format::hdf5::storage::File;
 
-/// Contiguous data, divided into the chunks of a grid; each of them is contiguous too.
+/// Contiguous data, divided into the chunks of a grid.
 #[derive(Debug)]
 pub(super) struct Contiguous {
     address: u64,
-    grid: ChunkGrid,
-    width: u64,
+    data: contiguous::Contiguous,
     inside: bool,
 }
 
 impl Contiguous {
-    /// Elements of `width` bytes at `address`. The chunks of `grid` are whole along the last dimensions, and 1 along
-    /// the first.
+    /// Elements of `width` bytes at `address`. The chunks of `grid` are those of [`contiguous::pieces`].
     pub(super) fn new(file: &File, address: u64, grid: ChunkGrid, width: u64) -> Self {
-        let mut cells = 0u64;
-        let sizes = grid.counts().iter().zip(grid.chunk_shape());
-        for ((count, chunk), n) in sizes.zip(grid.shape()) {
-            let last = count.saturating_sub(1).saturating_mul(*chunk);
-            cells = cells.saturating_mul(*n).saturating_add(last);
-        }
-        let cells = cells.saturating_add(grid.chunk_cells());
-        let bytes = cells.saturating_mul(width);
-        let start = file.absolute(address);
+        let data = contiguous::Contiguous::new(grid, width);
+        let end = file
+            .absolute(address)
+            .ok()
+            .and_then(|start| start.checked_add(data.padded()?));
         Self {
-            inside: start.is_ok_and(|start| start.saturating_add(bytes) <= file.length()),
+            inside: end.is_some_and(|end| end <= file.length()),
             address,
-            grid,
-            width,
+            data,
         }
     }
 
@@ -52,39 +46,27 @@ impl Contiguous {
         number: u64,
     ) -> Result<ChunkAddress> {
         let outside = || Error::Corrupt("its data is outside the file".into());
-        let mut first = 0u64;
-        let mut used = 1u64;
-        let coord = self.grid.coord(number);
-        let sizes = coord.iter().zip(self.grid.chunk_shape());
-        for ((at, chunk), n) in sizes.zip(self.grid.shape()) {
-            let start = at * chunk;
-            first = first * n + start;
-            used *= (n - start).min(*chunk);
-        }
-        let start = first
-            .checked_mul(self.width)
-            .and_then(|offset| offset.checked_add(self.address))
-            .ok_or_else(outside)?;
+        let span = self.data.span(number).ok_or_else(outside)?;
+        let start = span.offset.checked_add(self.address).ok_or_else(outside)?;
         let offset = file.absolute(start)?;
         let ends_inside = |length: u64| {
             let end = offset.checked_add(length);
             end.is_some_and(|end| end <= file.length())
         };
-        let whole = self.grid.chunk_cells().saturating_mul(self.width);
-        if ends_inside(whole) {
+        if ends_inside(span.whole) {
             return Ok(ChunkAddress::Range {
                 object: Arc::clone(object),
                 offset,
-                length: whole,
+                length: span.whole,
                 skipped: 0,
             });
         }
         // The last chunk would reach beyond the end of the file: what is missing is beyond the array too.
-        let used = used.saturating_mul(self.width);
-        if !ends_inside(used) {
+        if !ends_inside(span.used) {
             return Err(outside());
         }
-        let sizes = usize::try_from(used).and_then(|used| Ok((used, usize::try_from(whole)?)));
+        let sizes =
+            usize::try_from(span.used).and_then(|used| Ok((used, usize::try_from(span.whole)?)));
         let (used, whole) = sizes.map_err(|_| outside())?;
         let mut bytes = file.read_absolute(offset, used)?.to_vec();
         bytes.resize(whole, 0);

@@ -1,18 +1,16 @@
 //! Datasets: how the header of an HDF5 dataset says that its elements are stored.
 
 use crate::array::chunk::ChunkGrid;
+use crate::array::contiguous::pieces;
 use crate::array::dtype::ElementType;
 use crate::codec::{Codec, CodecPipeline};
 use crate::error::{Error, Result};
 use crate::format::hdf5::bytes::Reader;
-use crate::format::hdf5::fill::{fill_value, netcdf_fill};
+use crate::format::hdf5::fill::fill_value;
 use crate::format::hdf5::filters::codecs;
 use crate::format::hdf5::header::{Header, kind};
 use crate::format::hdf5::storage::File;
 use crate::format::hdf5::types::{Class, Datatype, Padding};
-
-/// Contiguous data is read in pieces of about this many bytes.
-const PIECE: u64 = 512 * 1024;
 
 /// How a dataset is stored.
 #[derive(Clone, Debug)]
@@ -136,7 +134,7 @@ impl Stored {
         let fill = fill_value(file, header, &datatype, text)?;
         let beyond = match fill {
             Some(_) => None,
-            None => netcdf_fill(element),
+            None => element.netcdf_fill(),
         };
         Ok(Self {
             element,
@@ -184,25 +182,6 @@ fn flatten(mut datatype: Datatype) -> Result<(Datatype, Vec<u64>)> {
         datatype = *base;
     }
     Ok((datatype, inner))
-}
-
-/// Pieces that are contiguous in C order: whole along the last dimensions, 1 along the first.
-fn pieces(shape: &[u64], width: u64) -> Vec<u64> {
-    let mut bytes = width.max(1);
-    let mut piece = vec![1; shape.len()];
-    for (extent, n) in piece.iter_mut().zip(shape).rev() {
-        let whole = bytes.saturating_mul((*n).max(1));
-        if whole <= PIECE {
-            *extent = (*n).max(1);
-            bytes = whole;
-        } else {
-            // Even pieces, so that the last one is nearly full.
-            let count = whole.div_ceil(PIECE).min(*n);
-            *extent = n.div_ceil(count);
-            break;
-        }
-    }
-    piece
 }
 
 fn place(file: &File, body: &[u8]) -> Result<Place> {
@@ -308,19 +287,4 @@ fn extents(reader: &mut Reader<'_>, rank: u8, width: u8) -> Result<Vec<u64>> {
         .collect::<Result<Vec<_>>>()?;
     extents.pop();
     Ok(extents)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_are_whole_along_the_last_dimensions() {
-        assert_eq!(pieces(&[], 8), Vec::<u64>::new());
-        assert_eq!(pieces(&[0, 7], 8), [1, 7]);
-        assert_eq!(pieces(&[100, 100], 8), [100, 100]);
-        // 800,000 bytes: two pieces of half of it.
-        assert_eq!(pieces(&[9, 100_000], 8), [1, 50_000]);
-        assert_eq!(pieces(&[1000, 10, 1000], 4), [13, 10, 1000]);
-    }
 }

@@ -1,6 +1,5 @@
 //! Fill values: what cells hold that were never written.
 
-use crate::array::dtype::ElementType;
 use crate::error::{Error, Result};
 use crate::format::hdf5::attributes::text;
 use crate::format::hdf5::bytes::Reader;
@@ -57,29 +56,6 @@ pub(super) fn fill_value(
         one.reverse();
     }
     Ok(Some(one))
-}
-
-/// What netCDF-4 fills elements with that nobody chose a fill value for; `None` where that is zero bytes.
-pub(super) fn netcdf_fill(element: ElementType) -> Option<Vec<u8>> {
-    const FLOAT: f32 = 9.969_21e36;
-    Some(match element {
-        ElementType::Int8 => (-127i8).to_le_bytes().into(),
-        ElementType::Int16 => (-32_767i16).to_le_bytes().into(),
-        ElementType::Int32 => (-2_147_483_647i32).to_le_bytes().into(),
-        ElementType::Int64 => (-9_223_372_036_854_775_806i64).to_le_bytes().into(),
-        ElementType::UInt8 => u8::MAX.to_le_bytes().into(),
-        ElementType::UInt16 => u16::MAX.to_le_bytes().into(),
-        ElementType::UInt32 => u32::MAX.to_le_bytes().into(),
-        ElementType::UInt64 => (u64::MAX - 1).to_le_bytes().into(),
-        ElementType::Float32 => FLOAT.to_le_bytes().into(),
-        ElementType::Float64 => f64::from(FLOAT).to_le_bytes().into(),
-        ElementType::Bool
-        | ElementType::Float16
-        | ElementType::Char
-        | ElementType::Bytes(_)
-        | ElementType::Utf32(_)
-        | ElementType::Text => return None,
-    })
 }
 
 fn from_message(body: &[u8]) -> Result<Option<Vec<u8>>> {

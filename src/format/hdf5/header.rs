@@ -24,7 +24,11 @@ pub(super) mod kind {
     pub(in crate::format::hdf5) const SHARED_TABLE: u16 = 0x0f;
     pub(in crate::format::hdf5) const CONTINUATION: u16 = 0x10;
     pub(in crate::format::hdf5) const SYMBOL_TABLE: u16 = 0x11;
+    pub(in crate::format::hdf5) const TREE_SIZES: u16 = 0x13;
+    pub(in crate::format::hdf5) const DRIVER: u16 = 0x14;
     pub(in crate::format::hdf5) const ATTRIBUTE_INFO: u16 = 0x15;
+    pub(in crate::format::hdf5) const FILE_SPACE: u16 = 0x17;
+    pub(in crate::format::hdf5) const CACHE_IMAGE: u16 = 0x18;
 }
 
 const WHAT: &str = "object header";
@@ -37,6 +41,8 @@ const SHARED_DEPTH: usize = 4;
 #[derive(Debug)]
 pub(super) struct Header {
     pub(super) messages: Vec<Message>,
+    /// Address and length of each part of the header that ends in a checksum of it: in version 2 all of them.
+    pub(super) signed: Vec<(u64, usize)>,
 }
 
 /// One message, as stored.
@@ -45,8 +51,10 @@ pub(super) struct Message {
     pub(super) kind: u16,
     /// Its creation order, if the object keeps it.
     pub(super) order: Option<u16>,
+    /// Address of its body.
+    pub(super) address: u64,
     /// Whether `body` only says where the message is.
-    shared: bool,
+    pub(super) shared: bool,
     body: Vec<u8>,
 }
 
@@ -175,6 +183,7 @@ struct Parse<'a> {
     version: u8,
     ordered: bool,
     messages: Vec<Message>,
+    signed: Vec<(u64, usize)>,
     continuations: Vec<(u64, u64)>,
     next: usize,
     visited: HashSet<u64>,
@@ -188,6 +197,7 @@ impl<'a> Parse<'a> {
             version,
             ordered,
             messages: Vec::new(),
+            signed: Vec::new(),
             continuations: Vec::new(),
             next: 0,
             visited: HashSet::new(),
@@ -211,13 +221,14 @@ impl<'a> Parse<'a> {
         }
         Ok(Header {
             messages: self.messages,
+            signed: self.signed,
         })
     }
 
     fn chunk(&mut self, address: u64, length: u64) -> Result<()> {
         let length = self.budget(length)?;
         let bytes = self.file.read(address, length)?;
-        self.parse(&bytes)
+        self.parse(address, &bytes)
     }
 
     /// A chunk of `head` bytes, `length` bytes of messages and a checksum.
@@ -227,7 +238,9 @@ impl<'a> Parse<'a> {
         let body = checked(&bytes, WHAT)?;
         let mut reader = Reader::new(body, WHAT);
         reader.signature(if head == 4 { b"OCHK" } else { b"OHDR" })?;
-        self.parse(body.get(head..).unwrap_or_default())
+        self.signed.push((address, bytes.len()));
+        let messages = address.saturating_add(head as u64);
+        self.parse(messages, body.get(head..).unwrap_or_default())
     }
 
     fn budget(&mut self, length: u64) -> Result<usize> {
@@ -241,7 +254,8 @@ impl<'a> Parse<'a> {
         Ok(length)
     }
 
-    fn parse(&mut self, bytes: &[u8]) -> Result<()> {
+    /// The messages in `bytes`, which are those at an address.
+    fn parse(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
         let mut reader = Reader::new(bytes, WHAT);
         let head = match (self.version, self.ordered) {
             (1, _) => 8,
@@ -262,6 +276,7 @@ impl<'a> Parse<'a> {
             } else if self.ordered {
                 order = Some(reader.u16()?);
             }
+            let place = address.saturating_add((bytes.len() - reader.left()) as u64);
             let body = reader.take(length)?;
             match kind {
                 0 => {}
@@ -274,6 +289,7 @@ impl<'a> Parse<'a> {
                 kind => self.messages.push(Message {
                     kind,
                     order,
+                    address: place,
                     shared: flags & 2 != 0,
                     body: body.to_vec(),
                 }),

@@ -1,5 +1,6 @@
 //! netCDF-4 and HDF5 files.
 
+mod append;
 mod attributes;
 mod bytes;
 mod contiguous;
@@ -28,12 +29,14 @@ use async_trait::async_trait;
 use crate::array::chunk::ElementOrder;
 use crate::array::{Dataset, Dimension, Group, Layout, Unreadable, Variable};
 use crate::error::{Error, Result, Within};
-use crate::format::Format;
 use crate::format::hdf5::index::Chunks;
 use crate::format::hdf5::netcdf4::Dimensions;
 use crate::format::hdf5::storage::File;
 use crate::format::hdf5::tree::Node;
+use crate::format::{Appender, Format};
 use crate::store::Store;
+use crate::store::lock::Lock;
+use crate::store::write::Durability;
 
 const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
 /// A user block before the file is looked behind up to this size.
@@ -85,20 +88,61 @@ impl Format for Hdf5 {
             .unwrap_or_else(|_| Err(Error::Corrupt("the metadata cannot be parsed".into())));
         opened.within(|| location)
     }
+
+    async fn begin(
+        &self,
+        store: &Store,
+        _lock: &Arc<Lock>,
+        durability: Durability,
+    ) -> Result<Box<dyn Appender>> {
+        // Before the file is opened: another one that takes its place from here on is noticed.
+        let found = store.identity()?;
+        let length = store.size("").await?;
+        let store = store.clone();
+        tokio::task::spawn_blocking(move || append::begin(&store, found, length, durability))
+            .await
+            .unwrap_or_else(|_| Err(Error::Corrupt("the metadata cannot be parsed".into())))
+            .map(|appender| Box::new(appender) as Box<dyn Appender>)
+    }
+}
+
+/// What is in a file.
+struct Contents {
+    file: Arc<File>,
+    nodes: Vec<Node>,
+    dimensions: Dimensions,
+    is_netcdf: bool,
+}
+
+impl Contents {
+    fn read(store: &Store, length: u64) -> Result<Self> {
+        let file = Arc::new(File::open(store, length)?);
+        let nodes = tree::read(&file)?;
+        let location = store.location();
+        let named = [".nc", ".nc4", ".cdf"];
+        let is_netcdf =
+            named.iter().any(|end| location.ends_with(end)) || netcdf4::is_netcdf(&file, &nodes);
+        let dimensions = Dimensions::find(&file, &nodes, !is_netcdf);
+        Ok(Self {
+            file,
+            nodes,
+            dimensions,
+            is_netcdf,
+        })
+    }
 }
 
 fn open(store: &Store, length: u64) -> Result<Dataset> {
-    let file = Arc::new(File::open(store, length)?);
-    let nodes = tree::read(&file)?;
-    let location = store.location();
-    let named = [".nc", ".nc4", ".cdf"];
-    let is_netcdf =
-        named.iter().any(|end| location.ends_with(end)) || netcdf4::is_netcdf(&file, &nodes);
-    let dimensions = Dimensions::find(&file, &nodes, !is_netcdf);
+    dataset(store.location(), &Contents::read(store, length)?)
+}
+
+/// The contents of the file at a location, as the model has them.
+fn dataset(location: &str, contents: &Contents) -> Result<Dataset> {
+    let nodes = &contents.nodes;
     let parts = Parts {
-        file: &file,
+        file: &contents.file,
         location,
-        dimensions: &dimensions,
+        dimensions: &contents.dimensions,
     };
     let mut groups: Vec<Option<Group>> = Vec::new();
     for (at, node) in nodes.iter().enumerate() {
@@ -118,7 +162,11 @@ fn open(store: &Store, length: u64) -> Result<Dataset> {
     root.groups.reverse();
     Ok(Dataset {
         location: location.to_owned(),
-        format: if is_netcdf { "netcdf4" } else { "hdf5" },
+        format: if contents.is_netcdf {
+            "netcdf4"
+        } else {
+            "hdf5"
+        },
         root,
     })
 }

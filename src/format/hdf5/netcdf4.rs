@@ -22,7 +22,7 @@ pub(super) struct Named {
     /// The number that netCDF-4 knows it by.
     id: i128,
     /// Address of its scale.
-    scale: Option<u64>,
+    pub(super) scale: Option<u64>,
 }
 
 /// The dimensions of a file, and those of its datasets.

@@ -70,39 +70,12 @@ impl Numbering {
         chunks: &[u64],
         first: Option<usize>,
     ) -> Result<Vec<(u64, usize)>> {
-        let too_many =
-            || Error::Corrupt("its chunk index is damaged: it has too many chunks".into());
-        let limit = |(most, chunk): (&Option<u64>, &u64)| match most {
-            Some(most) => most.div_ceil(*chunk),
-            None => u64::MAX,
-        };
-        let limits: Vec<u64> = self.most.iter().zip(&self.chunk).map(limit).collect();
-        let mut steps = vec![0u64; self.counts.len()];
-        let mut step = 1u64;
-        let slow_last = (0..self.counts.len()).rev().filter(|d| Some(*d) != first);
-        for dimension in slow_last.chain(first) {
-            let (Some(to), Some(limit)) = (steps.get_mut(dimension), limits.get(dimension)) else {
-                return Err(too_many());
-            };
-            *to = step;
-            if Some(dimension) != first {
-                step = step.checked_mul(*limit).ok_or_else(too_many)?;
-            }
-        }
+        let counting = Counting::new(self, first)?;
         let mut coord = Vec::new();
         let mut elements = Vec::with_capacity(chunks.len());
         for (position, number) in chunks.iter().enumerate() {
             self.coord(*number, &mut coord);
-            let mut element = 0u64;
-            let mut inside = true;
-            for (d, at) in coord.iter().enumerate() {
-                let part = steps.get(d).and_then(|step| at.checked_mul(*step));
-                element = part
-                    .and_then(|part| element.checked_add(part))
-                    .ok_or_else(too_many)?;
-                inside &= limits.get(d).is_none_or(|limit| at < limit);
-            }
-            if inside {
+            if let Some(element) = counting.element(&coord)? {
                 elements.push((element, position));
             }
         }
@@ -121,6 +94,66 @@ impl Numbering {
             .zip(&self.extent)
             .any(|((at, chunk), extent)| (at + 1).saturating_mul(*chunk) > *extent)
     }
+}
+
+/// How chunks are counted in an array of chunks: over the largest extent.
+#[derive(Debug)]
+pub(super) struct Counting {
+    steps: Vec<u64>,
+    limits: Vec<u64>,
+}
+
+impl Counting {
+    /// The counting with dimension `first` slowest.
+    ///
+    /// # Errors
+    /// `Corrupt` when there are more chunks than can be counted.
+    pub(super) fn new(numbering: &Numbering, first: Option<usize>) -> Result<Self> {
+        let limit = |(most, chunk): (&Option<u64>, &u64)| match most {
+            Some(most) => most.div_ceil(*chunk),
+            None => u64::MAX,
+        };
+        let limits: Vec<u64> = numbering
+            .most
+            .iter()
+            .zip(&numbering.chunk)
+            .map(limit)
+            .collect();
+        let mut steps = vec![0u64; numbering.chunk.len()];
+        let mut step = 1u64;
+        let slow_last = (0..steps.len()).rev().filter(|d| Some(*d) != first);
+        for dimension in slow_last.chain(first) {
+            let (Some(to), Some(limit)) = (steps.get_mut(dimension), limits.get(dimension)) else {
+                return Err(too_many());
+            };
+            *to = step;
+            if Some(dimension) != first {
+                step = step.checked_mul(*limit).ok_or_else(too_many)?;
+            }
+        }
+        Ok(Self { steps, limits })
+    }
+
+    /// The number of the chunk at `coord`; `None` beyond the largest extent.
+    ///
+    /// # Errors
+    /// `Corrupt` when it cannot be counted so far.
+    pub(super) fn element(&self, coord: &[u64]) -> Result<Option<u64>> {
+        let mut element = 0u64;
+        let mut inside = true;
+        for (d, at) in coord.iter().enumerate() {
+            let part = self.steps.get(d).and_then(|step| at.checked_mul(*step));
+            element = part
+                .and_then(|part| element.checked_add(part))
+                .ok_or_else(too_many)?;
+            inside &= self.limits.get(d).is_none_or(|limit| at < limit);
+        }
+        Ok(inside.then_some(element))
+    }
+}
+
+fn too_many() -> Error {
+    Error::Corrupt("its chunk index is damaged: it has too many chunks".into())
 }
 
 #[cfg(test)]

@@ -118,7 +118,7 @@ impl NodeV1<'_> {
         for _ in 0..self.children {
             let child = reader.address(self.file.offset_size)?;
             reader.skip(8)?;
-            let high = self.numbering.first_from(self.coord(&mut reader)?);
+            let high = self.end(&mut reader)?;
             if let Some(child) = child
                 && holds(self.wanted, low, high)
             {
@@ -132,7 +132,20 @@ impl NodeV1<'_> {
         Ok(())
     }
 
-    /// The place of a chunk in the grid; a key ends with an offset within the element, which is 0.
+    /// The smallest number of a chunk that is not before a key. A key that ends with an offset within the element is behind
+    /// the chunk whose place it has: the last one of a tree may.
+    fn end<'a>(&'a self, reader: &mut Reader<'a>) -> Result<u64> {
+        let (mut place, mut within) = (*reader, *reader);
+        let first = self.numbering.first_from(self.coord(reader)?);
+        within.skip(8 * self.numbering.chunk.len())?;
+        if within.uint(8)? == 0 {
+            return Ok(first);
+        }
+        let at = self.numbering.number(self.coord(&mut place)?);
+        Ok(at.map_or(first, |at| at + 1))
+    }
+
+    /// The place of a chunk in the grid; a key ends with an offset within the element, which is mostly 0.
     fn coord<'a>(&'a self, reader: &mut Reader<'a>) -> Result<impl Iterator<Item = u64> + use<'a>> {
         let chunk = &self.numbering.chunk;
         let offsets = reader.take(8 * (chunk.len() + 1))?;

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::Zarr;
-use super::documents::{Metadata, get, hierarchy_documents, mark, own_keys};
-use super::hierarchy::{self, ARRAY, V3};
+use super::documents::{
+    Documents, Metadata, anyway, consolidate_v3, consolidated, get, hierarchy_documents, mark,
+    own_keys,
+};
+use super::hierarchy::{self, ARRAY, ATTRIBUTES, GROUP, V3};
 use super::json::Json;
-use super::writer::{ArrayWriter, extents};
-use crate::array::slab::{Crop, Run, copy_cells, fill_cells, strides};
-use crate::array::{Dataset, Variable};
+use super::writer::{ArrayWriter, is_visible};
+use super::{Zarr, create};
+use crate::array::blueprint::Blueprint;
+use crate::array::{Attributes, Dataset, Variable};
 use crate::codec::encode::EncodeScratch;
 use crate::error::{Error, Result, Within};
 use crate::format::{Appender, Format, OldCells, Publication, Region};
@@ -23,6 +26,9 @@ use crate::store::write::{Durability, Expect, Object, PRIVATE, Put, Version, wri
 /// Objects that are encoded at the same time, and put together.
 const BATCH: usize = 16;
 
+/// Objects that nobody sees yet are made durable when there are so many.
+const UNSYNCED: usize = 512;
+
 /// A hierarchy that is being changed.
 #[derive(Debug)]
 pub(super) struct ZarrAppender {
@@ -32,11 +38,17 @@ pub(super) struct ZarrAppender {
     dataset: Dataset,
     metadata: Metadata,
     arrays: BTreeMap<String, Array>,
+    /// New attributes of groups, by their paths.
+    attributes: BTreeMap<String, Json>,
+    /// The documents of a hierarchy that is not there yet.
+    new: Option<Documents>,
     /// Name of the place for objects that are put aside.
     aside: String,
     moves: Vec<(String, String)>,
     /// Objects where there was none that readers know of.
     added: Vec<String>,
+    /// Objects that have been put, but may be lost with the power.
+    unsynced: Vec<String>,
 }
 
 /// An array as its metadata tells.
@@ -60,10 +72,82 @@ pub(super) async fn begin(
 ) -> Result<ZarrAppender> {
     let dataset = Zarr.open(store).await?;
     let (metadata, documents) = hierarchy_documents(store, &dataset).await?;
+    let arrays = arrays(&dataset, &metadata, &documents);
+    Ok(ZarrAppender {
+        store: store.clone(),
+        lock: Arc::clone(lock),
+        durability,
+        dataset,
+        metadata,
+        arrays,
+        attributes: BTreeMap::new(),
+        new: None,
+        aside: format!("{PRIVATE}/aside/{}", write_id()),
+        moves: Vec::new(),
+        added: Vec::new(),
+        unsynced: Vec::new(),
+    })
+}
+
+/// Begins to make a hierarchy at the location of `store`, where there is none.
+pub(super) fn create(
+    store: &Store,
+    blueprint: &Blueprint,
+    lock: &Arc<Lock>,
+    durability: Durability,
+) -> Result<ZarrAppender> {
+    let (key, documents) = create::documents(blueprint)?;
+    let root = consolidated(key, &documents);
+    let dataset = Dataset {
+        location: store.location().into(),
+        format: Zarr.name(),
+        root: hierarchy::consolidated(store, &root)?,
+    };
+    let metadata = Metadata::Consolidated {
+        key: key.to_owned(),
+        root,
+        version: None,
+    };
+    let arrays = arrays(&dataset, &metadata, &documents);
+    for group in dataset.root.walk() {
+        if let Some(array) = group.unreadable.first() {
+            return Err(Error::Unsupported(array.reason.clone()));
+        }
+    }
+    for array in arrays.values() {
+        if let Err(reason) = &array.writer {
+            return Err(Error::Unsupported(format!(
+                "variable {}: {reason}",
+                array.variable.path
+            )));
+        }
+    }
+    Ok(ZarrAppender {
+        store: store.clone(),
+        lock: Arc::clone(lock),
+        durability,
+        dataset,
+        metadata,
+        arrays,
+        attributes: BTreeMap::new(),
+        new: Some(documents),
+        aside: format!("{PRIVATE}/aside/{}", write_id()),
+        moves: Vec::new(),
+        added: Vec::new(),
+        unsynced: Vec::new(),
+    })
+}
+
+/// The arrays of a hierarchy, by their paths.
+fn arrays(
+    dataset: &Dataset,
+    metadata: &Metadata,
+    documents: &Documents,
+) -> BTreeMap<String, Array> {
     let mut arrays = BTreeMap::new();
     for group in dataset.root.walk() {
         for variable in &group.variables {
-            let directory = match &metadata {
+            let directory = match metadata {
                 Metadata::Single { .. } => String::new(),
                 Metadata::Consolidated { .. } => variable.path.clone(),
             };
@@ -87,17 +171,7 @@ pub(super) async fn begin(
             arrays.insert(variable.path.clone(), array);
         }
     }
-    Ok(ZarrAppender {
-        store: store.clone(),
-        lock: Arc::clone(lock),
-        durability,
-        dataset,
-        metadata,
-        arrays,
-        aside: format!("{PRIVATE}/aside/{}", write_id()),
-        moves: Vec::new(),
-        added: Vec::new(),
-    })
+    arrays
 }
 
 #[async_trait]
@@ -110,28 +184,29 @@ impl Appender for ZarrAppender {
         Ok(self.writer(variable)?.objects.chunk_shape().to_vec())
     }
 
+    fn along(&self, group: &str, dimension: &str) -> Vec<Arc<Variable>> {
+        let before = self.length(group, dimension);
+        self.arrays
+            .values()
+            .filter(|array| is_within(&array.group, group))
+            .map(|array| &array.variable)
+            .filter(|variable| {
+                let mut extents = variable.dimensions.iter().zip(variable.shape());
+                extents.any(|(name, extent)| name == dimension && Some(*extent) == before)
+            })
+            .cloned()
+            .collect()
+    }
+
     async fn write(&mut self, region: Region) -> Result<()> {
         let writer = self.writer(&region.variable)?;
-        let old_shape = self.array(&region.variable)?.variable.shape().to_vec();
+        // Of what is not there yet, nobody sees anything.
+        let old_shape = match &self.new {
+            None => self.array(&region.variable)?.variable.shape().to_vec(),
+            Some(_) => vec![0; region.start.len()],
+        };
         let region = Arc::new(region);
-        let mut objects: Vec<Vec<u64>> = vec![Vec::new()];
-        for (axis, extent) in writer.objects.chunk_shape().iter().enumerate() {
-            let (start, count) = bounds(&region, axis);
-            if count == 0 {
-                return Ok(());
-            }
-            let places = start / extent..(start + count).div_ceil(*extent);
-            objects = objects
-                .iter()
-                .flat_map(|before| {
-                    places.clone().map(move |at| {
-                        let mut coord = before.clone();
-                        coord.push(at);
-                        coord
-                    })
-                })
-                .collect();
-        }
+        let objects = region.pieces(writer.objects.chunk_shape());
         let encoded = stream::iter(objects)
             .map(|coord| {
                 let (writer, region) = (Arc::clone(&writer), Arc::clone(&region));
@@ -167,28 +242,18 @@ impl Appender for ZarrAppender {
     }
 
     fn resize(&mut self, group: &str, dimension: &str, length: u64) -> Result<()> {
-        let scope = |path: &str| {
-            path == group || group.is_empty() || path.starts_with(&format!("{group}/"))
-        };
         for below in self.dataset.root.walk() {
             // What cannot be read has no known dimensions, and could silently stay behind.
-            if let (true, Some(array)) = (scope(&below.path), below.unreadable.first()) {
+            if let (true, Some(array)) = (is_within(&below.path, group), below.unreadable.first()) {
                 return Err(Error::Unsupported(format!(
                     "{}: {} cannot be read, so that it is unknown whether it has dimension {dimension}: {}",
                     self.dataset.location, array.name, array.reason
                 )));
             }
         }
-        let before = self.arrays.values().find_map(|array| {
-            let at = array
-                .variable
-                .dimensions
-                .iter()
-                .position(|d| d == dimension)?;
-            (array.group == group).then(|| array.variable.shape().get(at).copied())?
-        });
+        let before = self.length(group, dimension);
         for array in self.arrays.values_mut() {
-            if !scope(&array.group) {
+            if !is_within(&array.group, group) {
                 continue;
             }
             let dimensions = array.variable.dimensions.iter().zip(&mut array.shape);
@@ -239,70 +304,115 @@ impl Appender for ZarrAppender {
         Ok(())
     }
 
-    async fn publication(&mut self) -> Result<Publication> {
-        let mut documents = Vec::new();
-        let mut changed: Vec<(String, Json)> = Vec::new();
-        for array in self.arrays.values() {
-            if array.shape == array.variable.shape() {
-                continue;
-            }
-            let mut document = array.document.clone();
-            let shape = array
-                .shape
-                .iter()
-                .map(|extent| Json::Integer((*extent).into()));
-            document.set("shape", Json::List(shape.collect()));
-            changed.push((array.variable.path.clone(), document));
+    fn set_attributes(&mut self, group: &str, attributes: &Attributes) -> Result<()> {
+        if let Metadata::Single { .. } = self.metadata {
+            return Err(Error::Unsupported(format!(
+                "{} is an array without a group, which has no attributes",
+                self.dataset.location
+            )));
         }
-        if changed.is_empty() {
+        self.attributes
+            .insert(group.to_owned(), create::attributes(attributes));
+        Ok(())
+    }
+
+    async fn publication(&mut self) -> Result<Publication> {
+        let unsynced = std::mem::take(&mut self.unsynced);
+        let shapes = self.changed_shapes();
+        if self.new.is_some() {
+            return self.first_publication(shapes, unsynced).await;
+        }
+        let mut documents = Vec::new();
+        if shapes.is_empty() && self.attributes.is_empty() {
             return Ok(Publication {
                 moves: self.moves.clone(),
                 documents,
+                unsynced,
+                ..Publication::default()
             });
         }
         match &self.metadata {
             Metadata::Single { key, version } => {
-                for (_, document) in &changed {
+                for (_, document) in &shapes {
                     documents.push(self.object(key, document, Some(version)));
                 }
             }
             Metadata::Consolidated { key, root, version } => {
-                let own = self.own_versions(&changed).await?;
-                let name = if key == V3 { V3 } else { ARRAY };
+                let versions = self.own_versions(&shapes).await?;
                 let mut root = root.clone();
                 let mut members = self.members(&root).await?;
-                for (path, document) in &changed {
-                    let place = if key == V3 {
-                        path.clone()
+                let mut own = Vec::new();
+                for (path, document) in shapes {
+                    let own_key = hierarchy::key(&path, self.own_name());
+                    members.set(if key == V3 { &path } else { &own_key }, document.clone());
+                    own.push((own_key, document));
+                }
+                for (path, attributes) in &self.attributes {
+                    if key != V3 {
+                        let own_key = hierarchy::key(path, ATTRIBUTES);
+                        members.set(&own_key, attributes.clone());
+                        own.push((own_key, attributes.clone()));
+                    } else if path.is_empty() {
+                        root.set("attributes", attributes.clone());
                     } else {
-                        hierarchy::key(path, name)
-                    };
-                    members.set(&place, document.clone());
+                        let mut group = members.get(path).clone();
+                        group.set("attributes", attributes.clone());
+                        members.set(path, group.clone());
+                        own.push((hierarchy::key(path, V3), group));
+                    }
                 }
                 if key == V3 {
-                    let consolidated = Json::Object(vec![
-                        ("kind".to_owned(), Json::Text("inline".to_owned())),
-                        ("must_understand".to_owned(), Json::Bool(false)),
-                        ("metadata".to_owned(), members),
-                    ]);
-                    root.set("consolidated_metadata", consolidated);
+                    consolidate_v3(&mut root, members);
                 } else {
                     root.set("metadata", members);
                 }
                 documents.push(self.object(key, &root, version.as_ref()));
-                for ((path, document), version) in changed.iter().zip(&own) {
-                    let key = hierarchy::key(path, name);
-                    documents.push(self.object(&key, document, version.as_ref()));
+                // Attributes have no part in what is checked, so that theirs are put whatever is there.
+                for ((key, document), version) in own.iter().zip(&versions) {
+                    documents.push(self.object(key, document, version.as_ref()));
                 }
+                let others = own.iter().skip(versions.len());
+                documents.extend(others.map(|(key, document)| anyway(key, document)));
             }
         }
         Ok(Publication {
             moves: self.moves.clone(),
             documents,
+            unsynced,
+            ..Publication::default()
         })
     }
 
+    async fn orphans(&self) -> Result<Vec<String>> {
+        let mut orphans = Vec::new();
+        for array in self.arrays.values() {
+            let Ok(writer) = &array.writer else { continue };
+            let directory = writer.keys.prefix.trim_end_matches('/');
+            for key in self.store.list_all(directory).await? {
+                let beyond = writer
+                    .keys
+                    .coord(&key, array.shape.len())
+                    .is_some_and(|coord| {
+                        !is_visible(&coord, writer.objects.chunk_shape(), &array.shape)
+                    });
+                if beyond {
+                    orphans.push(key);
+                }
+            }
+        }
+        Ok(orphans)
+    }
+
     async fn abandon(&mut self) -> Result<()> {
+        if self.new.is_some() {
+            let written = self.store.list_all("").await?;
+            let own = format!("{PRIVATE}/");
+            let written: Vec<String> = written
+                .into_iter()
+                .filter(|key| !key.starts_with(&own))
+                .collect();
+            return self.store.delete_all(&written).await;
+        }
         let moves = self.moves.drain(..).map(|(from, _)| from);
         let left: Vec<String> = self.added.drain(..).chain(moves).collect();
         self.store.delete_all(&left).await
@@ -319,11 +429,76 @@ impl ZarrAppender {
         })
     }
 
+    /// The length of a dimension of a group.
+    fn length(&self, group: &str, dimension: &str) -> Option<u64> {
+        self.arrays.values().find_map(|array| {
+            let names = &array.variable.dimensions;
+            let at = names.iter().position(|name| name == dimension)?;
+            (array.group == group).then(|| array.variable.shape().get(at).copied())?
+        })
+    }
+
     fn writer(&self, variable: &str) -> Result<Arc<ArrayWriter>> {
         match &self.array(variable)?.writer {
             Ok(writer) => Ok(Arc::clone(writer)),
             Err(reason) => Err(Error::Unsupported(format!("{variable}: {reason}"))),
         }
+    }
+
+    /// The documents of arrays that have got another shape.
+    fn changed_shapes(&self) -> Vec<(String, Json)> {
+        let arrays = self.arrays.values();
+        arrays
+            .filter(|array| array.shape != array.variable.shape())
+            .map(|array| {
+                let mut document = array.document.clone();
+                let shape = array.shape.iter();
+                let shape = shape.map(|extent| Json::Integer((*extent).into()));
+                document.set("shape", Json::List(shape.collect()));
+                (array.variable.path.clone(), document)
+            })
+            .collect()
+    }
+
+    /// Puts the documents of all members; what is left to publish is the root, without which nobody finds them.
+    async fn first_publication(
+        &self,
+        shapes: Vec<(String, Json)>,
+        mut unsynced: Vec<String>,
+    ) -> Result<Publication> {
+        let (Some(new), Metadata::Consolidated { key, version, .. }) = (&self.new, &self.metadata)
+        else {
+            return Ok(Publication::default());
+        };
+        let mut all = new.clone();
+        for (path, document) in shapes {
+            all.insert(hierarchy::key(&path, self.own_name()), document);
+        }
+        for (path, attributes) in &self.attributes {
+            if key != V3 {
+                all.insert(hierarchy::key(path, ATTRIBUTES), attributes.clone());
+            } else if let Some(group) = all.get_mut(&hierarchy::key(path, V3)) {
+                group.set("attributes", attributes.clone());
+            }
+        }
+        let root = if key == V3 { V3 } else { GROUP };
+        let members = all.iter().filter(|(key, _)| *key != root);
+        let members: Vec<Object> = members
+            .map(|(key, document)| anyway(key, document))
+            .collect();
+        unsynced.extend(members.iter().map(|object| object.key.clone()));
+        self.store.put_all(members, Durability::None).await?;
+        let mut documents = vec![self.object(key, &consolidated(key, &all), version.as_ref())];
+        if let (false, Some(group)) = (key == V3, all.get(root)) {
+            documents.push(anyway(root, group));
+        }
+        Ok(Publication {
+            moves: Vec::new(),
+            documents,
+            unsynced,
+            replacement: None,
+            patch: None,
+        })
     }
 
     /// Puts encoded objects (key, bytes, whether readers see any of them) in their places or aside.
@@ -351,13 +526,18 @@ impl ZarrAppender {
                 self.added.push(key.clone());
                 key
             };
+            self.unsynced.push(place.clone());
             puts.push(Object {
                 key: place,
                 bytes: bytes.into(),
                 expect: Expect::Anything,
             });
         }
-        self.store.put_all(puts, self.durability).await.map(drop)
+        self.store.put_all(puts, Durability::None).await?;
+        if self.unsynced.len() >= UNSYNCED && self.durability == Durability::Full {
+            self.store.sync_all(&std::mem::take(&mut self.unsynced))?;
+        }
+        Ok(())
     }
 
     /// What an earlier writer left beyond the shapes is replaced; what it may still be about to write must fail, so that
@@ -483,57 +663,6 @@ impl ZarrAppender {
     }
 }
 
-/// The stored bytes of the object at `coord`; what the region does not have of it is filled.
-fn encode(
-    writer: &ArrayWriter,
-    region: &Region,
-    coord: &[u64],
-    scratch: &mut EncodeScratch,
-) -> Result<Vec<u8>> {
-    let extent = extents(writer.objects.chunk_shape())?;
-    let shape = extents(&region.shape)?;
-    let mut runs = Vec::with_capacity(coord.len());
-    let mut whole = true;
-    for (axis, (at, extent)) in coord.iter().zip(writer.objects.chunk_shape()).enumerate() {
-        let (start, count) = bounds(region, axis);
-        let first = (at * extent).max(start);
-        let last = ((at + 1) * extent).min(start + count);
-        let run = [
-            first - start,
-            first - at * extent,
-            last.saturating_sub(first),
-        ];
-        let [from, to, length] = extents(&run)?[..] else {
-            continue;
-        };
-        whole &= length as u64 == *extent;
-        runs.push(vec![Run { from, to, length }]);
-    }
-    let size = writer.size;
-    let cells = extent.iter().product::<usize>();
-    let mut unit = vec![0; cells * size];
-    let to = strides(&extent);
-    if !whole && writer.fill.iter().any(|byte| *byte != 0) {
-        let all = extent.iter().map(|extent| {
-            vec![Run {
-                from: 0,
-                to: 0,
-                length: *extent,
-            }]
-        });
-        fill_cells(&writer.fill, &mut unit, &to, &Crop(all.collect()), size)?;
-    }
-    copy_cells(
-        &region.cells,
-        &strides(&shape),
-        &mut unit,
-        &to,
-        &Crop(runs),
-        size,
-    )?;
-    writer.encode(&unit, scratch)
-}
-
 /// Whether the shape that a document tells is another one than `shape`, and not just smaller.
 fn is_beyond(told: &Json, shape: &[u64]) -> bool {
     told.counts().is_none_or(|told| {
@@ -541,18 +670,21 @@ fn is_beyond(told: &Json, shape: &[u64]) -> bool {
     })
 }
 
-fn bounds(region: &Region, axis: usize) -> (u64, u64) {
-    let of = |extents: &[u64]| extents.get(axis).copied().unwrap_or(0);
-    (of(&region.start), of(&region.shape))
+/// The stored bytes of the object at `coord`.
+fn encode(
+    writer: &ArrayWriter,
+    region: &Region,
+    coord: &[u64],
+    scratch: &mut EncodeScratch,
+) -> Result<Vec<u8>> {
+    let extent = writer.objects.chunk_shape();
+    let cells = region.piece(coord, extent, writer.size, &writer.fill)?;
+    writer.encode(&cells, scratch)
 }
 
-/// Whether an object has cells within the shape that readers know.
-fn is_visible(coord: &[u64], extent: &[u64], shape: &[u64]) -> bool {
-    coord
-        .iter()
-        .zip(extent)
-        .zip(shape)
-        .all(|((at, extent), length)| at * extent < *length)
+/// Whether the group at `path` is `group` or within it.
+fn is_within(path: &str, group: &str) -> bool {
+    path == group || group.is_empty() || path.starts_with(&format!("{group}/"))
 }
 
 fn parallelism() -> usize {

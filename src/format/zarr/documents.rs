@@ -1,4 +1,4 @@
-//! The documents of a hierarchy that is being changed: which of them readers look at, and in which version.
+//! The metadata documents of a hierarchy, all at once: what a change has to keep in step.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::json::Json;
 use crate::array::{Dataset, Group};
 use crate::error::{Result, Within};
 use crate::store::Store;
-use crate::store::write::{Version, write_id};
+use crate::store::write::{Expect, Object, Version, write_id};
 
 /// The documents of a hierarchy.
 #[derive(Debug)]
@@ -83,18 +83,7 @@ pub(super) async fn hierarchy_documents(
             documents.insert(key, document);
         }
     }
-    let members = documents.iter();
-    let root = Json::Object(vec![
-        (
-            "metadata".to_owned(),
-            Json::Object(
-                members
-                    .map(|(key, json)| (key.clone(), json.clone()))
-                    .collect(),
-            ),
-        ),
-        ("zarr_consolidated_format".to_owned(), Json::Integer(1)),
-    ]);
+    let root = consolidated_v2(&documents);
     Ok((
         Metadata::Consolidated {
             key: CONSOLIDATED.to_owned(),
@@ -126,12 +115,47 @@ pub(super) fn own_keys(root: &Group, of_group: &[&str], of_array: &[&str]) -> Ve
     keys
 }
 
-/// A document and its version; `None` when there is none.
+/// A document with its version; `None` when there is none.
 pub(super) async fn get(store: &Store, key: &str) -> Result<Option<(Json, Version)>> {
     let Some((bytes, version)) = store.get_versioned(key).await? else {
         return Ok(None);
     };
     Ok(Some((Json::parse(&bytes).within(|| key)?, version)))
+}
+
+/// The document of Zarr v2 that holds all others.
+fn consolidated_v2(documents: &Documents) -> Json {
+    let members = documents.iter();
+    Json::Object(vec![
+        (
+            "metadata".to_owned(),
+            Json::Object(
+                members
+                    .map(|(key, json)| (key.clone(), json.clone()))
+                    .collect(),
+            ),
+        ),
+        ("zarr_consolidated_format".to_owned(), Json::Integer(1)),
+    ])
+}
+
+/// Lets the document of a root group of Zarr v3 hold those of `members` too.
+pub(super) fn consolidate_v3(root: &mut Json, members: Json) {
+    let consolidated = Json::Object(vec![
+        ("kind".to_owned(), Json::Text("inline".to_owned())),
+        ("must_understand".to_owned(), Json::Bool(false)),
+        ("metadata".to_owned(), members),
+    ]);
+    root.set("consolidated_metadata", consolidated);
+}
+
+/// The documents of all members of Zarr v3 but the root, by their paths.
+fn members_v3(documents: &Documents) -> Json {
+    let members = documents.iter().filter_map(|(key, document)| {
+        let path = key.strip_suffix(V3)?.strip_suffix('/')?;
+        Some((path.to_owned(), document.clone()))
+    });
+    Json::Object(members.collect())
 }
 
 /// White space by which a document differs from every other one with the same meaning.
@@ -149,4 +173,23 @@ pub(super) fn mark() -> Vec<u8> {
         .collect();
     mark.push(b'\n');
     mark
+}
+
+/// The document that holds all others, under its key.
+pub(super) fn consolidated(key: &str, documents: &Documents) -> Json {
+    if key != V3 {
+        return consolidated_v2(documents);
+    }
+    let mut root = documents.get(V3).cloned().unwrap_or(Json::Null);
+    consolidate_v3(&mut root, members_v3(documents));
+    root
+}
+
+/// A document that is put whatever is there.
+pub(super) fn anyway(key: &str, document: &Json) -> Object {
+    Object {
+        key: key.to_owned(),
+        bytes: document.to_document().into(),
+        expect: Expect::Anything,
+    }
 }

@@ -7,9 +7,8 @@ use super::v2;
 use super::writer::Recipe;
 use crate::array::dtype::ElementType;
 use crate::codec::Codec;
-use crate::codec::blosc::encode::{BloscCompressor, BloscEncoder, BloscShuffle, BloscVersion};
-use crate::codec::encode::{EncodePipeline, Encoder, FrameChecksum};
-use crate::error::{Error, Result};
+use crate::codec::encode::{EncodePipeline, Encoder};
+use crate::error::Result;
 
 /// What becomes of the elements of a chunk of Zarr v2.
 pub(super) fn recipe_v2(head: &v2::Head<'_>) -> Result<Recipe> {
@@ -50,100 +49,8 @@ fn swap(codec: Option<&Codec>) -> Option<Encoder> {
     }
 }
 
-/// The encoder with this identifier of numcodecs; defaults are those of numcodecs.
+/// The encoder with this identifier of numcodecs.
 fn encoder(id: &str, configuration: &Json, element: ElementType) -> Result<Encoder> {
-    Ok(match id {
-        "zlib" => Encoder::Zlib {
-            level: effort(configuration)?,
-        },
-        "gzip" => Encoder::Gzip {
-            level: effort(configuration)?,
-        },
-        "zstd" => Encoder::Zstd {
-            level: level(configuration, "level", 0)?,
-            checksum: match configuration.get("checksum") {
-                Json::Bool(true) => FrameChecksum::Present,
-                _ => FrameChecksum::Absent,
-            },
-        },
-        "lz4" => Encoder::Lz4,
-        "blosc" => blosc(configuration, element)?,
-        "fletcher32" => Encoder::Fletcher32,
-        "crc32c" => Encoder::Crc32c,
-        "shuffle" => Encoder::Shuffle(codecs::element_size(configuration, element)?),
-        _ => {
-            return Err(Error::Unsupported(format!(
-                "codec {id} is not supported for writing"
-            )));
-        }
-    })
-}
-
-fn blosc(configuration: &Json, element: ElementType) -> Result<Encoder> {
-    let wrong = |key: &str| {
-        Error::Corrupt(format!(
-            "codec blosc has the {key} {}",
-            configuration.get(key)
-        ))
-    };
-    let compressor = match configuration.get("cname").text() {
-        Some("blosclz") => BloscCompressor::Blosclz,
-        Some("lz4") | None => BloscCompressor::Lz4,
-        Some("lz4hc") => BloscCompressor::Lz4hc,
-        Some("zlib") => BloscCompressor::Zlib,
-        Some("zstd") => BloscCompressor::Zstd,
-        Some(_) => return Err(wrong("cname")),
-    };
-    let typesize = match configuration.get("typesize") {
-        Json::Null => element.size().and_then(|size| u32::try_from(size).ok()),
-        size => size.count().and_then(|size| u32::try_from(size).ok()),
-    };
-    let typesize = typesize.ok_or_else(|| wrong("typesize"))?;
-    let automatic = if typesize == 1 {
-        BloscShuffle::Bit
-    } else {
-        BloscShuffle::Byte
-    };
-    let shuffle = match configuration.get("shuffle") {
-        Json::Null => BloscShuffle::Byte,
-        Json::Integer(0) => BloscShuffle::None,
-        Json::Integer(1) => BloscShuffle::Byte,
-        Json::Integer(2) => BloscShuffle::Bit,
-        Json::Integer(-1) => automatic,
-        Json::Text(name) if name == "noshuffle" => BloscShuffle::None,
-        Json::Text(name) if name == "shuffle" => BloscShuffle::Byte,
-        Json::Text(name) if name == "bitshuffle" => BloscShuffle::Bit,
-        _ => return Err(wrong("shuffle")),
-    };
-    let blocksize = match configuration.get("blocksize") {
-        Json::Null => Some(0),
-        size => size.count().and_then(|size| u32::try_from(size).ok()),
-    };
-    Ok(Encoder::Blosc(BloscEncoder {
-        compressor,
-        level: u8::try_from(level(configuration, "clevel", 5)?.clamp(0, 9)).unwrap_or(5),
-        shuffle,
-        typesize,
-        blocksize: blocksize.ok_or_else(|| wrong("blocksize"))?,
-        version: BloscVersion::Blosc1,
-    }))
-}
-
-/// The level of DEFLATE; -1 is the default of the library, which is 6.
-fn effort(configuration: &Json) -> Result<u8> {
-    let level = level(configuration, "level", 1)?;
-    Ok(match u8::try_from(level) {
-        Ok(level) => level.min(9),
-        Err(_) => 6,
-    })
-}
-
-fn level(configuration: &Json, key: &str, default: i32) -> Result<i32> {
-    match configuration.get(key) {
-        Json::Null => Ok(default),
-        level => level
-            .integer()
-            .and_then(|level| i32::try_from(level).ok())
-            .ok_or_else(|| Error::Corrupt(format!("a codec has the {key} {level}"))),
-    }
+    let size = element.size().and_then(|size| u32::try_from(size).ok());
+    Encoder::from_numcodecs(id, &configuration.to_value(), size)
 }

@@ -68,6 +68,16 @@ pub(super) async fn read(store: &Store) -> Result<Group> {
     )))
 }
 
+/// The hierarchy that a document with those of all members describes.
+pub(super) fn consolidated(store: &Store, document: &Json) -> Result<Group> {
+    let damaged = || Error::Corrupt("the consolidated metadata has no root".into());
+    if let Some(metadata) = consolidated_v3(document) {
+        let node = v3_node(store, "", document)?;
+        return assemble(members_v3(store, "", node, metadata));
+    }
+    assemble(members_v2(store, document).ok_or_else(damaged)?)
+}
+
 /// Collects the members from the root down; groups are listed, arrays never are. `None` when there is no root.
 async fn walk(store: &Store, version: Version) -> Result<Option<Members>> {
     let mut members = Members::new();

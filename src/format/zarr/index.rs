@@ -45,6 +45,22 @@ impl Keys {
         }
         key
     }
+
+    /// The place of the object with this key in a grid of `rank` dimensions; `None` for what is no such key.
+    pub(super) fn coord(&self, key: &str, rank: usize) -> Option<Vec<u64>> {
+        let rest = key.strip_prefix(&self.prefix)?;
+        let rest = match (self.style, rank) {
+            (KeyStyle::Default, 0) => return (rest == "c").then(Vec::new),
+            (KeyStyle::V2, 0) => return (rest == "0").then(Vec::new),
+            (KeyStyle::Default, _) => rest.strip_prefix('c')?.strip_prefix(self.separator)?,
+            (KeyStyle::V2, _) => rest,
+        };
+        let coord: Option<Vec<u64>> = rest
+            .split(self.separator)
+            .map(|at| at.parse().ok())
+            .collect();
+        coord.filter(|coord| coord.len() == rank && self.key(coord) == key)
+    }
 }
 
 /// The index of an array that has an object for each chunk: no I/O at all.
@@ -96,5 +112,39 @@ mod tests {
         assert_eq!(keys(KeyStyle::V2, '.').key(&[1, 20]), "a/b/1.20");
         assert_eq!(keys(KeyStyle::V2, '/').key(&[7]), "a/b/7");
         assert_eq!(keys(KeyStyle::V2, '.').key(&[]), "a/b/0");
+    }
+
+    #[test]
+    fn keys_tell_their_places() {
+        for style in [KeyStyle::Default, KeyStyle::V2] {
+            for separator in ['.', '/'] {
+                let keys = Keys {
+                    prefix: "a/".into(),
+                    style,
+                    separator,
+                };
+                // Without dimensions a key is that of the first of one.
+                assert_eq!(keys.coord(&keys.key(&[]), 0).as_deref(), Some(&[][..]));
+                for coord in [&[0][..], &[7, 20], &[1, 0, 3]] {
+                    let key = keys.key(coord);
+                    assert_eq!(
+                        keys.coord(&key, coord.len()).as_deref(),
+                        Some(coord),
+                        "{key}"
+                    );
+                    assert_eq!(keys.coord(&key, coord.len() + 1), None, "{key}");
+                }
+                for other in [
+                    "a/zarr.json",
+                    "a/.zarray",
+                    "b/c/0/1",
+                    "a/c/00/1",
+                    "a/01.1",
+                    "a/c/-1/0",
+                ] {
+                    assert_eq!(keys.coord(other, 2), None, "{other}");
+                }
+            }
+        }
     }
 }

@@ -162,6 +162,28 @@ impl Json {
         }
     }
 
+    /// The value that is `value` to those who know [`serde_json`] alone.
+    pub(super) fn from_value(value: &serde_json::Value) -> Self {
+        use serde_json::Value;
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Bool(*value),
+            Value::Number(number) => number
+                .as_i128()
+                .map(Self::Integer)
+                .or_else(|| number.as_f64().map(Self::Float))
+                .unwrap_or(Self::Null),
+            Value::String(text) => Self::Text(text.clone()),
+            Value::Array(entries) => Self::List(entries.iter().map(Self::from_value).collect()),
+            Value::Object(members) => Self::Object(
+                members
+                    .iter()
+                    .map(|(name, value)| (name.clone(), Self::from_value(value)))
+                    .collect(),
+            ),
+        }
+    }
+
     /// The same value for those who know [`serde_json`] alone; numbers that JSON does not know become text.
     pub(super) fn to_value(&self) -> serde_json::Value {
         use serde_json::Value;

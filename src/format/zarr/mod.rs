@@ -5,12 +5,13 @@
 //! v2, v3      documents -> a variable        index, shard                      where its chunks are
 //! hierarchy   a store -> its groups          site                              where an array is
 //! writer      cells -> objects               encoders, shard_encoder           their codecs, with parameters
-//! append      a hierarchy that grows
+//! append      a hierarchy that grows             documents, create         all its metadata, and that of a new one
 //! ```
 
 mod append;
 mod attributes;
 mod codecs;
+mod create;
 mod documents;
 mod dtype;
 mod encoders;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::array::Dataset;
+use crate::array::blueprint::Blueprint;
 use crate::error::{Error, Result};
 use crate::format::{Appender, Format};
 use crate::store::Store;
@@ -82,5 +84,17 @@ impl Format for Zarr {
         durability: Durability,
     ) -> Result<Box<dyn Appender>> {
         Ok(Box::new(append::begin(store, lock, durability).await?))
+    }
+
+    async fn create(
+        &self,
+        store: &Store,
+        blueprint: &Blueprint,
+        lock: &Arc<Lock>,
+        durability: Durability,
+    ) -> Result<Box<dyn Appender>> {
+        Ok(Box::new(append::create(
+            store, blueprint, lock, durability,
+        )?))
     }
 }

@@ -140,6 +140,15 @@ impl Recipe {
     }
 }
 
+/// Whether an object has cells within the shape that readers know.
+pub(super) fn is_visible(coord: &[u64], extent: &[u64], shape: &[u64]) -> bool {
+    coord
+        .iter()
+        .zip(extent)
+        .zip(shape)
+        .all(|((at, extent), length)| at * extent < *length)
+}
+
 /// C-order cells in the order in which stored axis `i` is axis `axes[i]`.
 fn permuted(shape: &[usize], cells: &[u8], size: usize, axes: &[usize]) -> Result<Vec<u8>> {
     let from = strides(shape);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
@@ -23,8 +23,12 @@ use crate::query::engine_error;
 use crate::query::lowrank::Bound;
 use crate::query::prune::holds;
 use crate::query::scan::{ArraySource, Shared, Work};
-use crate::query::stream::{Loaded, Worker};
+use crate::query::stream::Worker;
+use crate::query::tile::Part;
 use crate::read::reduce::{Aggregate, Argument, Block, Cells, Reducer, Reduction};
+
+/// Rows that are evaluated at once: what is made of them stays in cache, and the allocator gives the same memory again.
+const ROWS: usize = 8000;
 
 /// The functions of a reduction whose arguments are evaluated block by block.
 #[derive(Clone, Debug)]
@@ -106,7 +110,7 @@ impl BlocksPlan {
         let shared = Arc::new(Shared::new(None));
         let work = |at: usize| {
             let (job, shared) = (Arc::clone(&job), Arc::clone(&shared));
-            let worker = Worker::new(source.clone(), at, context, shared, Work::Queue);
+            let worker = Worker::new(source.clone(), at, context, shared, Work::Queue).in_parts();
             async move { job.work(worker).await }
         };
         let merge = |all: &mut Option<Vec<Reducer>>, others: Option<Vec<Reducer>>| {
@@ -243,27 +247,26 @@ impl Job {
             .map(Reducer::new)
             .collect::<crate::error::Result<Vec<_>>>()
             .map_err(engine_error)?;
-        let mut floats: Vec<Vec<f64>> = vec![Vec::new(); self.reductions.len()];
-        let mut integers: Vec<Vec<i64>> = vec![Vec::new(); self.reductions.len()];
+        let mut taken = Taken::default();
         while let Some(loaded) = worker.next_tile().await? {
-            let complete = self.evaluate(&mut worker, &loaded, &mut floats, &mut integers)?;
-            if !complete {
-                return Ok(None);
-            }
-            let buffers = floats.iter_mut().zip(&mut integers);
-            for (at, (reducer, (floats, integers))) in reducers.iter_mut().zip(buffers).enumerate()
-            {
-                if at > 0 || self.filtered {
-                    let place = &loaded.tile.place;
-                    let reduced = if floats.is_empty() {
-                        reducer.reduce_block(bytemuck::cast_slice(integers), place)
-                    } else {
-                        reducer.reduce_block(bytemuck::cast_slice(floats), place)
-                    };
-                    reduced.map_err(engine_error)?;
+            let mask = loaded.mask().filter(|_| self.filtered);
+            for part in loaded.tile.parts(ROWS) {
+                let columns = self
+                    .bound
+                    .columns
+                    .iter()
+                    .map(|column| worker.borrowed(&loaded, *column, &part))
+                    .collect::<Result<Vec<_>>>()?;
+                let Ok(values) = self.bound.evaluate(columns, part.rows.len()) else {
+                    // Perhaps of a row that a predicate leaves out.
+                    return Ok(None);
+                };
+                let mask = mask
+                    .as_ref()
+                    .map(|mask| mask.slice(part.rows.start, part.rows.len()));
+                if !self.reduce(&part, values, mask.as_ref(), &mut reducers, &mut taken)? {
+                    return Ok(None);
                 }
-                floats.clear();
-                integers.clear();
             }
             worker.recycle(loaded);
             tokio::task::yield_now().await;
@@ -271,77 +274,81 @@ impl Job {
         Ok(Some(reducers))
     }
 
-    /// Values of all functions in all rows of a tile; false if some row has none, or one that stands for none.
-    fn evaluate(
+    /// Reduces the values of all functions in some rows; false if some row has one that stands for none.
+    fn reduce(
         &self,
-        worker: &mut Worker,
-        loaded: &Loaded,
-        floats: &mut [Vec<f64>],
-        integers: &mut [Vec<i64>],
+        part: &Part,
+        values: Vec<ArrayRef>,
+        mask: Option<&BooleanBuffer>,
+        reducers: &mut [Reducer],
+        taken: &mut Taken,
     ) -> Result<bool> {
-        for (number, range) in worker.ranges(&loaded.rows).into_iter().enumerate() {
-            let rows = range.len();
-            let mask = loaded.masks.as_ref().and_then(|masks| masks.get(number));
-            let mask = mask.filter(|_| self.filtered).map(BooleanArray::values);
-            let columns = self
-                .bound
-                .columns
-                .iter()
-                .map(|column| worker.column(loaded, *column, range.clone()))
-                .collect::<Result<Vec<_>>>()?;
-            let Ok(values) = self.bound.evaluate(columns, rows) else {
-                // Perhaps of a row that a predicate leaves out.
-                return Ok(false);
-            };
-            let mut values = values.into_iter();
-            if self.filtered
-                && let Some(counted) = floats.first_mut()
-            {
-                take_ones(counted, mask, rows);
-            }
-            for (at, function) in self.functions.iter().enumerate() {
-                let argument = function.argument.as_ref().and_then(|_| values.next());
-                let filter = function.filter.as_ref().and_then(|_| values.next());
-                let kept = both(mask, filter.as_ref());
-                let kept = kept.as_ref();
-                let (Some(floats), Some(integers)) =
-                    (floats.get_mut(at + 1), integers.get_mut(at + 1))
-                else {
-                    continue;
-                };
-                let complete = match (&argument, function.block) {
-                    (Some(argument), Block::Integers) => {
-                        let argument = cast(argument, &DataType::Int64)?;
-                        let argument = argument.as_primitive::<Int64Type>();
-                        take(integers, argument, kept, i64::MIN, |value| {
-                            value == i64::MIN
-                        })
-                    }
-                    (Some(argument), Block::Floats) if argument.data_type().is_floating() => {
-                        let argument = cast(argument, &DataType::Float64)?;
-                        let argument = argument.as_primitive::<Float64Type>();
-                        take(floats, argument, kept, f64::NAN, f64::is_nan)
-                    }
-                    (argument, _) => {
-                        // Only whether there is a value counts.
-                        let valid = argument
-                            .as_ref()
-                            .and_then(|argument| argument.logical_nulls());
-                        let kept = match (kept, valid) {
-                            (Some(kept), Some(valid)) => Some(kept & valid.inner()),
-                            (None, Some(valid)) => Some(valid.inner().clone()),
-                            (kept, None) => kept.cloned(),
-                        };
-                        take_ones(floats, kept.as_ref(), rows);
-                        true
-                    }
-                };
-                if !complete {
-                    return Ok(false);
+        let mut values = values.into_iter();
+        let Some((rows, reducers)) = reducers.split_first_mut() else {
+            return Ok(true);
+        };
+        if self.filtered {
+            let ones = taken.ones(mask, part.rows.len());
+            rows.reduce_block(ones, &part.place).map_err(engine_error)?;
+        }
+        for (function, reducer) in self.functions.iter().zip(reducers) {
+            let argument = function.argument.as_ref().and_then(|_| values.next());
+            let filter = function.filter.as_ref().and_then(|_| values.next());
+            let kept = both(mask, filter.as_ref());
+            let kept = kept.as_ref();
+            let bytes = match (&argument, function.block) {
+                (Some(argument), Block::Integers) => {
+                    let argument = cast(argument, &DataType::Int64)?;
+                    let argument = argument.as_primitive::<Int64Type>();
+                    let none = |value| value == i64::MIN;
+                    take(&mut taken.integers, argument, kept, i64::MIN, none)
+                        .map(|values| reducer.reduce_block(values, &part.place))
                 }
+                (Some(argument), Block::Floats) if argument.data_type().is_floating() => {
+                    let argument = cast(argument, &DataType::Float64)?;
+                    let argument = argument.as_primitive::<Float64Type>();
+                    take(&mut taken.floats, argument, kept, f64::NAN, f64::is_nan)
+                        .map(|values| reducer.reduce_block(values, &part.place))
+                }
+                (argument, _) => {
+                    // Only whether there is a value counts.
+                    let valid = argument
+                        .as_ref()
+                        .and_then(|argument| argument.logical_nulls());
+                    let kept = match (kept, valid) {
+                        (Some(kept), Some(valid)) => Some(kept & valid.inner()),
+                        (None, Some(valid)) => Some(valid.inner().clone()),
+                        (kept, None) => kept.cloned(),
+                    };
+                    let ones = taken.ones(kept.as_ref(), part.rows.len());
+                    Some(reducer.reduce_block(ones, &part.place))
+                }
+            };
+            match bytes {
+                Some(reduced) => reduced.map_err(engine_error)?,
+                None => return Ok(false),
             }
         }
         Ok(true)
+    }
+}
+
+/// Values in which something stands for none, kept from block to block.
+#[derive(Default)]
+struct Taken {
+    floats: Vec<f64>,
+    integers: Vec<i64>,
+}
+
+impl Taken {
+    /// 1 for each row, NaN for those that are not kept.
+    fn ones(&mut self, kept: Option<&BooleanBuffer>, rows: usize) -> &[u8] {
+        self.floats.clear();
+        self.floats.resize(rows, 1.0);
+        if let Some(kept) = kept {
+            blank(&mut self.floats, kept, f64::NAN);
+        }
+        bytemuck::cast_slice(&self.floats)
     }
 }
 
@@ -355,14 +362,18 @@ fn both(mask: Option<&BooleanBuffer>, filter: Option<&ArrayRef>) -> Option<Boole
     }
 }
 
-/// Appends values, `none` where there is none; false if a value is taken for none itself.
-fn take<T: ArrowPrimitiveType>(
-    into: &mut Vec<T::Native>,
-    values: &PrimitiveArray<T>,
+/// The values, `none` where there is none: as they are if every row has one, else in `buffer`. Nothing if a value is
+/// taken for none itself.
+fn take<'a, T: ArrowPrimitiveType>(
+    buffer: &'a mut Vec<T::Native>,
+    values: &'a PrimitiveArray<T>,
     kept: Option<&BooleanBuffer>,
     none: T::Native,
     is_none: impl Fn(T::Native) -> bool,
-) -> bool {
+) -> Option<&'a [u8]>
+where
+    T::Native: bytemuck::NoUninit,
+{
     let nulls = values.nulls().filter(|nulls| nulls.null_count() > 0);
     let stands = |(at, value): (usize, &T::Native)| {
         is_none(*value) && nulls.is_none_or(|nulls| nulls.is_valid(at))
@@ -372,23 +383,19 @@ fn take<T: ArrowPrimitiveType>(
         .values()
         .iter()
         .fold(false, |any, value| any | is_none(*value));
-    let complete = !any || !values.values().iter().enumerate().any(stands);
-    let start = into.len();
-    into.extend_from_slice(values.values());
-    let here = into.get_mut(start..).unwrap_or_default();
-    for bits in [nulls.map(NullBuffer::inner), kept].into_iter().flatten() {
-        blank(here, bits, none);
+    if any && values.values().iter().enumerate().any(stands) {
+        return None;
     }
-    complete
-}
-
-/// Appends 1 for each row, NaN for those that are not kept.
-fn take_ones(into: &mut Vec<f64>, kept: Option<&BooleanBuffer>, rows: usize) {
-    let start = into.len();
-    into.resize(start + rows, 1.0);
-    if let Some(kept) = kept {
-        blank(into.get_mut(start..).unwrap_or_default(), kept, f64::NAN);
+    let holes = [nulls.map(NullBuffer::inner), kept];
+    if holes.iter().all(Option::is_none) {
+        return Some(bytemuck::cast_slice(values.values()));
     }
+    buffer.clear();
+    buffer.extend_from_slice(values.values());
+    for bits in holes.into_iter().flatten() {
+        blank(buffer, bits, none);
+    }
+    Some(bytemuck::cast_slice(buffer.as_slice()))
 }
 
 /// Puts `none` where there is no bit.

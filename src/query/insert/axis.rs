@@ -169,6 +169,41 @@ impl Coordinates {
     }
 }
 
+/// The values of a column, each once, in the order in which they come.
+#[derive(Debug)]
+pub(in crate::query) struct Distinct(Coordinates);
+
+impl Distinct {
+    /// No values of the dimension `name`; `empty` tells their type.
+    ///
+    /// # Errors
+    /// As [`Coordinates::new`].
+    pub(in crate::query) fn new(name: &str, empty: &ArrayRef) -> Result<Self> {
+        Coordinates::new(name, 0, Some(empty)).map(Self)
+    }
+
+    /// Adds those of a column that are new.
+    ///
+    /// # Errors
+    /// `Invalid` when one is NULL, or the type is none of a coordinate.
+    pub(in crate::query) fn add(&mut self, column: &ArrayRef) -> Result<()> {
+        for (row, bits) in self.0.bits(column)?.into_iter().enumerate() {
+            if self.0.find(bits, 0) == Found::New {
+                self.0.add(bits, column, row)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All of them; `None` when there is none.
+    ///
+    /// # Errors
+    /// `Invalid` when they do not make a column.
+    pub(in crate::query) fn values(&self) -> Result<Option<ArrayRef>> {
+        self.0.added()
+    }
+}
+
 /// Where a value is along a dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {

@@ -66,6 +66,12 @@ impl InsertOptions {
         })
     }
 
+    /// How transactions wait and write.
+    #[must_use]
+    pub fn append(&self) -> AppendOptions {
+        self.append
+    }
+
     /// The same, with cells that are there being replaced.
     #[must_use]
     pub fn replacing(self) -> Self {

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, UInt64Array};
-use arrow::compute::{cast, take};
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::compute::cast;
 use datafusion::common::Result as EngineResult;
 use datafusion::execution::memory_pool::MemoryReservation;
 
 use super::ArraySink;
 use super::axis::{Coordinates, Found, show};
+use super::fixed::Fixed;
 use super::options::{Existing, Missing};
-use super::window::{self, Gathered, Segment, Unset};
+use super::window::{self, Gathered, Segment};
 use crate::append::Transaction;
 use crate::array::hyperslab::Selection;
-use crate::array::slab::SlabData;
 use crate::array::{Dataset, Variable};
 use crate::cf::decode::{DecodeOptions, Decoding};
 use crate::cf::encode::Encoding;
@@ -35,10 +35,14 @@ pub(super) struct Scatter<'a> {
     fixed: Vec<(usize, Fixed)>,
     /// Length of the dimension that grows, before.
     before: u64,
+    /// The group that it belongs to.
+    group: String,
     /// The last value of it, as it stands before.
     last: Option<ArrayRef>,
     /// The slice whose rows are just coming.
     slice: Option<Slice>,
+    /// Whether a new slice has cells without a row.
+    has_gaps: bool,
 }
 
 /// Cells of one slice that have got a value.
@@ -48,15 +52,6 @@ struct Slice {
     value: String,
     count: usize,
     set: Vec<bool>,
-}
-
-/// A variable that does not grow: rows may say what it holds.
-struct Fixed {
-    variable: Arc<Variable>,
-    encoding: Encoding,
-    axes: Vec<usize>,
-    size: usize,
-    stored: Vec<u8>,
 }
 
 impl<'a> Scatter<'a> {
@@ -85,6 +80,7 @@ impl<'a> Scatter<'a> {
         let grid = &sink.grid;
         let mut axes = Vec::with_capacity(grid.axes.len());
         let (mut coordinate, mut before, mut last) = (None, 0, None);
+        let mut group = String::new();
         for (at, axis) in grid.axes.iter().enumerate() {
             let column = sink.column_of(at).ok_or_else(|| {
                 Error::Unsupported(format!("{}: no column tells {}", grid.name, axis.name))
@@ -93,11 +89,14 @@ impl<'a> Scatter<'a> {
             let variable = place.coordinate;
             let mut values = None;
             if let Some(variable) = &variable {
-                let vector = whole(transaction, variable, &sink.target.decode).await?;
-                values = Some(vector);
+                values = Some(match (&axis.values, sink.is_new) {
+                    (Some(values), true) => Arc::clone(values),
+                    _ => whole(transaction, variable, &sink.target.decode).await?,
+                });
             }
             if at == sink.grows {
                 before = place.length;
+                group = place.group;
                 last = values
                     .as_ref()
                     .filter(|values| !values.is_empty())
@@ -122,8 +121,10 @@ impl<'a> Scatter<'a> {
             gathered: Vec::new(),
             fixed: Vec::new(),
             before,
+            group,
             last,
             slice: None,
+            has_gaps: false,
         };
         scatter.open_variables(transaction).await?;
         Ok(scatter)
@@ -137,12 +138,7 @@ impl<'a> Scatter<'a> {
             .get(sink.grows)
             .map_or("", |axis| axis.name.as_str());
         // Of all that grows with the dimension, whether it is a column or not.
-        for variable in along(
-            transaction.dataset(),
-            &sink.target.group,
-            dimension,
-            self.before,
-        ) {
+        for variable in transaction.along(&self.group, dimension) {
             let is_coordinate = matches!(&self.coordinate, Some((c, _)) if c.path == variable.path);
             if is_coordinate {
                 continue;
@@ -186,26 +182,15 @@ impl<'a> Scatter<'a> {
             if column.axes.contains(&sink.grows) || sink.given.get(at) != Some(&true) {
                 continue;
             }
-            let Some(size) = column.variable.layout.element.size() else {
-                continue;
+            let variable = &column.variable;
+            let encoding = Encoding::of_variable(variable, &sink.target.decode)?;
+            let axes = column.axes.clone();
+            let fixed = if sink.is_new {
+                Some(Fixed::new(variable, encoding, axes)?)
+            } else {
+                Fixed::open(transaction, variable, encoding, axes).await?
             };
-            let selection = Selection::all(column.variable.shape());
-            let store = transaction.store();
-            let mut buffers = Buffers::default();
-            let slab = read::read(store, &column.variable, selection, &mut buffers).await?;
-            let SlabData::Fixed(stored) = slab.data else {
-                continue;
-            };
-            self.fixed.push((
-                at,
-                Fixed {
-                    variable: Arc::clone(&column.variable),
-                    encoding: Encoding::of_variable(&column.variable, &sink.target.decode)?,
-                    axes: column.axes.clone(),
-                    size,
-                    stored: stored.to_vec(),
-                },
-            ));
+            self.fixed.extend(fixed.map(|fixed| (at, fixed)));
         }
         Ok(())
     }
@@ -247,7 +232,11 @@ impl<'a> Scatter<'a> {
                 gathered.encode(values)?;
             }
         }
-        self.check_fixed(batch, &indices)?;
+        for (column, fixed) in &mut self.fixed {
+            if let Some(values) = batch.columns().get(*column) {
+                fixed.take(values, &indices)?;
+            }
+        }
         let (column, _) = self.growing()?;
         let values = Arc::clone(batch.column(column));
         let bits = self.growing()?.1.bits(&values)?;
@@ -417,10 +406,11 @@ impl<'a> Scatter<'a> {
         let Some(slice) = self.slice.take() else {
             return Ok(());
         };
-        if slice.count == slice.set.len()
-            || slice.index < self.before
-            || self.sink.options.missing == Missing::Fill
-        {
+        if slice.count == slice.set.len() || slice.index < self.before {
+            return Ok(());
+        }
+        if self.sink.options.missing == Missing::Fill {
+            self.has_gaps = true;
             return Ok(());
         }
         let first = slice.set.iter().position(|set| !set).unwrap_or(0);
@@ -436,65 +426,49 @@ impl<'a> Scatter<'a> {
         )))
     }
 
-    /// What rows say of variables that do not grow has to be what they hold.
-    fn check_fixed(&self, batch: &RecordBatch, indices: &[Vec<u64>]) -> Result<()> {
-        for (column, fixed) in &self.fixed {
-            let Some(values) = batch.columns().get(*column) else {
-                continue;
-            };
-            // NULL says nothing of a value that is there.
-            let valid: Vec<usize> = (0..values.len())
-                .filter(|row| values.is_valid(*row))
-                .collect();
-            let rows = UInt64Array::from_iter_values(valid.iter().map(|row| *row as u64));
-            let values = take(values, &rows, None).map_err(|e| Error::Invalid(e.to_string()))?;
-            let mut encoded = Vec::new();
-            fixed.encoding.encode(&values, &mut encoded)?;
-            let size = fixed.size;
-            for ((at, row), given) in valid.iter().enumerate().zip(encoded.chunks_exact(size)) {
-                let mut cell = 0usize;
-                for (axis, length) in fixed.axes.iter().zip(fixed.variable.shape()) {
-                    let index = indices.get(*axis).and_then(|indices| indices.get(*row));
-                    let index = usize::try_from(index.copied().unwrap_or(0)).unwrap_or(0);
-                    let length = usize::try_from(*length).unwrap_or(usize::MAX);
-                    cell = cell.saturating_mul(length).saturating_add(index);
-                }
-                if fixed.stored.get(cell * size..(cell + 1) * size) != Some(given) {
-                    return Err(Error::Invalid(format!(
-                        "{} does not grow, and holds another value than {} where a row says so",
-                        fixed.variable.path,
-                        show(&values, at)
-                    )));
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Writes what is left, the new coordinates, and the new length.
     pub(super) async fn finish(&mut self, transaction: &mut Transaction) -> Result<()> {
         self.close()?;
         let length = self.growing()?.1.length();
         for (column, gathered) in &mut self.gathered {
             gathered.flush(transaction, length).await?;
-            let unset = if *column == usize::MAX {
-                Unset::Unwritten
-            } else {
-                Unset::Refused
-            };
-            gathered
-                .fill_up(transaction, length, self.before, unset)
-                .await?;
+            if *column != usize::MAX && self.has_gaps {
+                gathered.check_fill()?;
+            }
+            gathered.fill_up(transaction, length, self.before).await?;
+        }
+        for (_, fixed) in &self.fixed {
+            fixed.finish(transaction).await?;
+        }
+        if self.sink.is_new {
+            self.write_coordinates(transaction).await?;
         }
         let added = self.growing()?.1.added()?;
         if let (Some((variable, encoding)), Some(added)) = (&self.coordinate, &added) {
-            window::extend(transaction, variable, encoding, added).await?;
+            window::extend(transaction, variable, encoding, added, self.before).await?;
         }
         let sink = self.sink;
         if let Some(axis) = sink.grid.axes.get(sink.grows)
             && length > self.before
         {
-            transaction.resize(&sink.target.group, &axis.name, length)?;
+            transaction.resize(&self.group, &axis.name, length)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the coordinates of the dimensions that do not grow.
+    async fn write_coordinates(&self, transaction: &mut Transaction) -> Result<()> {
+        let sink = self.sink;
+        for (at, axis) in sink.grid.axes.iter().enumerate() {
+            let place = dimension(transaction.dataset(), &sink.target.group, &axis.name)?;
+            let (Some(variable), Some(values)) = (place.coordinate, &axis.values) else {
+                continue;
+            };
+            if at == sink.grows || values.is_empty() {
+                continue;
+            }
+            let encoding = Encoding::of_variable(&variable, &sink.target.decode)?;
+            window::extend(transaction, &variable, &encoding, values, 0).await?;
         }
         Ok(())
     }
@@ -511,6 +485,8 @@ impl<'a> Scatter<'a> {
 
 /// A dimension as it is when a transaction has begun.
 struct Place {
+    /// The group that it belongs to.
+    group: String,
     length: u64,
     coordinate: Option<Arc<Variable>>,
 }
@@ -537,6 +513,7 @@ fn dimension(dataset: &Dataset, group: &str, name: &str) -> Result<Place> {
                 .find(|variable| variable.name == name && variable.dimensions == [name])
                 .cloned();
             return Ok(Place {
+                group: outer.path.clone(),
                 length: dimension.length,
                 coordinate,
             });
@@ -546,24 +523,6 @@ fn dimension(dataset: &Dataset, group: &str, name: &str) -> Result<Place> {
         "{}: the dimension {name} is not there any more",
         dataset.location
     )))
-}
-
-/// The variables of a group and those below it along a dimension of this length.
-fn along(dataset: &Dataset, group: &str, dimension: &str, length: u64) -> Vec<Arc<Variable>> {
-    dataset
-        .root
-        .walk()
-        .into_iter()
-        .filter(|inner| {
-            group.is_empty() || inner.path == group || inner.path.starts_with(&format!("{group}/"))
-        })
-        .flat_map(|inner| inner.variables.iter())
-        .filter(|variable| {
-            let mut extents = variable.dimensions.iter().zip(variable.shape());
-            extents.any(|(name, extent)| name == dimension && *extent == length)
-        })
-        .cloned()
-        .collect()
 }
 
 async fn whole(

@@ -1,14 +1,16 @@
 //! Windows of a variable: the cells between two cuts of its pieces along the dimension that grows, gathered before they
 //! are written.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 
+use crate::append::window::Window;
 use crate::append::{OldCells, Region, Transaction};
 use crate::array::Variable;
 use crate::array::hyperslab::{IndexSet, Selection};
-use crate::array::slab::{Crop, Run, SlabData, copy_cells, fill_cells, strides};
+use crate::array::slab::{SlabData, strides};
 use crate::cf::encode::Encoding;
 use crate::error::{Error, Result, Within};
 use crate::read::{self, Buffers};
@@ -31,17 +33,18 @@ pub(super) struct Gathered {
     /// Whether several rows stand for one of its cells.
     shared: bool,
     fill: Option<Vec<u8>>,
-    window: Option<Window>,
+    open: Option<Open>,
     /// Up to which index everything has been written.
     written: u64,
     encoded: Vec<u8>,
 }
 
+/// The window that takes cells.
 #[derive(Debug)]
-struct Window {
+struct Open {
     /// First index along the dimension that grows.
     start: u64,
-    cells: Vec<u8>,
+    window: Window,
     /// Which cells have a value, where several rows may give it.
     seen: Vec<bool>,
     old: OldCells,
@@ -86,7 +89,7 @@ impl Gathered {
             in_order: grows == 0 && axes.iter().copied().eq(0..rank),
             shared: axes.len() < rank,
             fill: encoding.fill().ok(),
-            window: None,
+            open: None,
             written: variable.shape().get(along).copied().unwrap_or(0),
             encoded: Vec::new(),
             variable: Arc::clone(variable),
@@ -97,7 +100,8 @@ impl Gathered {
 
     /// Bytes of a window.
     pub(super) fn memory(&self) -> usize {
-        let cells = self.extents().iter().product::<usize>();
+        let cells = self.extents().iter().product::<u64>();
+        let cells = usize::try_from(cells).unwrap_or(usize::MAX);
         cells.saturating_mul(self.size + usize::from(self.shared))
     }
 
@@ -116,48 +120,41 @@ impl Gathered {
         before: u64,
     ) -> Result<()> {
         let start = segment.index / self.extent * self.extent;
-        if self
-            .window
-            .as_ref()
-            .is_none_or(|window| window.start != start)
-        {
+        if self.open.as_ref().is_none_or(|open| open.start != start) {
             self.flush(transaction, length).await?;
             self.open(transaction, start, before).await?;
         }
-        let Some(mut window) = self.window.take() else {
+        let Some(mut open) = self.open.take() else {
             return Ok(());
         };
         if segment.index < before {
-            window.old = OldCells::Changed;
+            open.old = OldCells::Changed;
         }
-        let placed = self.place(&mut window, segment);
-        self.window = Some(window);
+        let placed = self.place(&mut open, segment);
+        self.open = Some(open);
         placed
     }
 
     /// Writes what has been gathered; `length` is the length of the dimension so far.
     pub(super) async fn flush(&mut self, transaction: &mut Transaction, length: u64) -> Result<()> {
-        let Some(window) = self.window.take() else {
+        let Some(open) = self.open.take() else {
             return Ok(());
         };
-        let end = (window.start + self.extent).min(length);
+        let end = (open.start + self.extent).min(length);
         self.written = self.written.max(end);
-        let region = self.region(window, end)?;
+        let window = open.window.cut(self.along, end)?;
+        let region = window.into_region(&self.variable.path, open.old);
         transaction.write(region).await
     }
 
-    /// Writes the missing value from where it was written up to `length`; `unset` is what stands for it where the
-    /// variable has none.
+    /// Writes from where it was written up to `length` the missing value; where the variable has none, that of cells that
+    /// were never written.
     pub(super) async fn fill_up(
         &mut self,
         transaction: &mut Transaction,
         length: u64,
         before: u64,
-        unset: Unset,
     ) -> Result<()> {
-        if let (None, Unset::Refused) = (&self.fill, unset) {
-            self.encoding.fill()?;
-        }
         while self.written < length {
             let start = self.written / self.extent * self.extent;
             self.open(transaction, start, before).await?;
@@ -166,82 +163,78 @@ impl Gathered {
         Ok(())
     }
 
+    /// Checks that there is a value for cells without one.
+    pub(super) fn check_fill(&self) -> Result<()> {
+        self.encoding.fill().map(drop)
+    }
+
     async fn open(&mut self, transaction: &Transaction, start: u64, before: u64) -> Result<()> {
         let extents = self.extents();
-        let cells = extents.iter().product::<usize>();
-        let mut window = Window {
-            start,
-            cells: vec![0; cells.saturating_mul(self.size)],
-            seen: vec![false; if self.shared { cells } else { 0 }],
-            old: OldCells::Kept,
-        };
+        let mut first = vec![0; extents.len()];
+        if let Some(first) = first.get_mut(self.along) {
+            *first = start;
+        }
         let unwritten = self.variable.layout.fill.as_slice();
         let fill = self.fill.as_deref().unwrap_or(unwritten);
-        if fill.iter().any(|byte| *byte != 0) {
-            let to = strides(&extents);
-            fill_cells(fill, &mut window.cells, &to, &whole(&extents), self.size)?;
-        }
+        let mut window = Window::filled(first, &extents, fill, self.size)?;
         let kept = before.min(start + self.extent);
         if start < kept {
-            self.read(transaction, &mut window, kept).await?;
+            self.read(transaction, &mut window, start..kept).await?;
         }
-        self.window = Some(window);
+        let shared = if self.shared {
+            window.shape().iter().product()
+        } else {
+            0
+        };
+        self.open = Some(Open {
+            start,
+            window,
+            seen: vec![false; shared],
+            old: OldCells::Kept,
+        });
         Ok(())
     }
 
-    /// Brings the cells that are there already, up to index `kept`, into a window.
-    async fn read(&self, transaction: &Transaction, window: &mut Window, kept: u64) -> Result<()> {
-        let shape = self.variable.shape();
-        let dims = shape.iter().enumerate().map(|(at, length)| {
-            if at == self.along {
-                IndexSet::range(window.start..kept)
-            } else {
-                IndexSet::all(*length)
-            }
-        });
+    /// Brings the cells of these indices, which are there already, into a window.
+    async fn read(
+        &self,
+        transaction: &Transaction,
+        window: &mut Window,
+        kept: Range<u64>,
+    ) -> Result<()> {
+        let mut shape = self.extents();
+        if let Some(extent) = shape.get_mut(self.along) {
+            *extent = kept.end - kept.start;
+        }
+        let dims = window.start().iter().zip(&shape);
         let selection = Selection {
-            dims: dims.collect(),
+            dims: dims
+                .map(|(start, extent)| IndexSet::range(*start..start + extent))
+                .collect(),
         };
         let store = transaction.store();
         let slab = read::read(store, &self.variable, selection, &mut Buffers::default()).await?;
         let SlabData::Fixed(old) = slab.data else {
             return Ok(());
         };
-        let mut from = self.extents();
-        let to = strides(&from);
-        if let (Some(extent), Ok(rows)) = (
-            from.get_mut(self.along),
-            usize::try_from(kept - window.start),
-        ) {
-            *extent = rows;
-        }
-        let crop = whole(&from);
-        copy_cells(
-            &old,
-            &strides(&from),
-            &mut window.cells,
-            &to,
-            &crop,
-            self.size,
-        )?;
-        Ok(())
+        let start = window.start().to_vec();
+        window.place(&start, &shape, &old)
     }
 
-    fn place(&self, window: &mut Window, segment: &Segment<'_>) -> Result<()> {
+    fn place(&self, open: &mut Open, segment: &Segment<'_>) -> Result<()> {
         let (first, end) = segment.rows;
-        let row = usize::try_from(segment.index - window.start).unwrap_or(usize::MAX);
-        let shape = self.extents();
-        let strides = strides(&shape);
+        let row = usize::try_from(segment.index - open.start).unwrap_or(usize::MAX);
+        let strides = strides(open.window.shape());
         if self.in_order {
             let slice = strides.first().copied().unwrap_or(1);
             let base = row.saturating_mul(slice);
             if segment.is_run {
                 let at = base + segment.cells.get(first).copied().unwrap_or(0);
-                return self.copy(window, at, first, end - first);
+                return self.copy(open, at, first, end - first);
             }
             for row in first..end {
                 let at = base + segment.cells.get(row).copied().unwrap_or(0);
-                self.copy(window, at, row, 1)?;
+                self.copy(open, at, row, 1)?;
             }
             return Ok(());
         }
@@ -257,22 +250,23 @@ impl Gathered {
                 };
                 at += index * stride;
             }
-            if self.shared && window.seen.get(at) == Some(&true) {
-                self.compare(window, at, of_batch)?;
+            if self.shared && open.seen.get(at) == Some(&true) {
+                self.compare(open, at, of_batch)?;
                 continue;
             }
-            if let Some(seen) = window.seen.get_mut(at) {
+            if let Some(seen) = open.seen.get_mut(at) {
                 *seen = true;
             }
-            self.copy(window, at, of_batch, 1)?;
+            self.copy(open, at, of_batch, 1)?;
         }
         Ok(())
     }
 
     /// Copies encoded elements of `count` rows from `row` on to the cells from `at` on.
-    fn copy(&self, window: &mut Window, at: usize, row: usize, count: usize) -> Result<()> {
+    fn copy(&self, open: &mut Open, at: usize, row: usize, count: usize) -> Result<()> {
         let size = self.size;
-        let to = window.cells.get_mut(at * size..(at + count) * size);
+        let cells = open.window.cells_mut();
+        let to = cells.get_mut(at * size..(at + count) * size);
         let from = self.encoded.get(row * size..(row + count) * size);
         match (to, from) {
             (Some(to), Some(from)) => {
@@ -287,9 +281,9 @@ impl Gathered {
     }
 
     /// Checks that another row gives the same value to a cell.
-    fn compare(&self, window: &Window, at: usize, row: usize) -> Result<()> {
+    fn compare(&self, open: &Open, at: usize, row: usize) -> Result<()> {
         let size = self.size;
-        let there = window.cells.get(at * size..(at + 1) * size);
+        let there = open.window.cells(at, 1);
         if there == self.encoded.get(row * size..(row + 1) * size) {
             return Ok(());
         }
@@ -299,77 +293,24 @@ impl Gathered {
         )))
     }
 
-    /// The region of a window up to index `end`.
-    fn region(&self, window: Window, end: u64) -> Result<Region> {
-        let rows = end.saturating_sub(window.start);
-        let mut start = vec![0; self.axes.len()];
-        let mut shape = self.variable.shape().to_vec();
-        if let (Some(start), Some(extent)) = (start.get_mut(self.along), shape.get_mut(self.along))
-        {
-            *start = window.start;
-            *extent = rows;
-        }
-        let mut cells = window.cells;
-        if rows < self.extent {
-            let from = self.extents();
-            let mut to = from.clone();
-            if let (Some(extent), Ok(rows)) = (to.get_mut(self.along), usize::try_from(rows)) {
-                *extent = rows;
-            }
-            let mut cut = vec![0; to.iter().product::<usize>() * self.size];
-            let crop = whole(&to);
-            copy_cells(
-                &cells,
-                &strides(&from),
-                &mut cut,
-                &strides(&to),
-                &crop,
-                self.size,
-            )?;
-            cells = cut;
-        }
-        Ok(Region {
-            variable: self.variable.path.clone(),
-            start,
-            shape,
-            cells,
-            old: window.old,
-        })
-    }
-
     /// Extents of a window.
-    fn extents(&self) -> Vec<usize> {
-        let shape = self.variable.shape().iter().enumerate();
-        shape
-            .map(|(at, length)| {
-                let extent = if at == self.along {
-                    self.extent
-                } else {
-                    *length
-                };
-                usize::try_from(extent).unwrap_or(usize::MAX)
-            })
-            .collect()
+    fn extents(&self) -> Vec<u64> {
+        let mut extents = self.variable.shape().to_vec();
+        if let Some(extent) = extents.get_mut(self.along) {
+            *extent = self.extent;
+        }
+        extents
     }
 }
 
-/// What becomes of cells without a value in a variable without a missing value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unset {
-    /// They are an error.
-    Refused,
-    /// They get the value of cells that were never written.
-    Unwritten,
-}
-
-/// Writes the values of a coordinate behind those that are there.
+/// Writes the values of a coordinate behind the `before` that are there.
 pub(super) async fn extend(
     transaction: &mut Transaction,
     variable: &Arc<Variable>,
     encoding: &Encoding,
     added: &ArrayRef,
+    before: u64,
 ) -> Result<()> {
-    let before = variable.shape().first().copied().unwrap_or(0);
     let piece = transaction.piece(&variable.path)?;
     let extent = piece.first().copied().unwrap_or(1).max(1);
     let start = before / extent * extent;
@@ -395,15 +336,4 @@ pub(super) async fn extend(
         old: OldCells::Kept,
     };
     transaction.write(region).await
-}
-
-fn whole(extents: &[usize]) -> Crop {
-    let run = |extent: &usize| {
-        vec![Run {
-            from: 0,
-            to: 0,
-            length: *extent,
-        }]
-    };
-    Crop(extents.iter().map(run).collect())
 }

@@ -431,7 +431,7 @@ impl Weights {
 }
 
 impl<T: Lane> Sink for Feed<'_, T> {
-    fn whole(&mut self, _: &Crop, _: &[usize]) -> Option<&mut [u8]> {
+    fn target(&mut self, _: &Crop, _: &[usize]) -> Option<&mut [u8]> {
         None
     }
 

@@ -31,7 +31,8 @@ use crate::cf::decode::Decoding;
 use crate::cf::number::{Number, with_number};
 use crate::codec::CodecPipeline;
 use crate::error::{Error, Result, Within};
-use crate::read::decode::{Job, Sink};
+use crate::read::decode::{Job, Sink, stored};
+use crate::read::encoded::Stored;
 use crate::read::reduce::dense::{Dense, Feed, Quantities, Weights as Table};
 use crate::read::reduce::kernels::{Accept, Lane};
 use crate::read::reduce::labels::Labels;
@@ -476,7 +477,7 @@ impl Reducer {
                 at += together;
                 continue;
             }
-            let bytes = fetched.get(at).and_then(Option::as_deref);
+            let bytes = stored(fetched, at);
             let mut feed = self.accumulator.feed(&self.walk);
             self.job
                 .visit(store, (*number, address), bytes, buffers, feed.as_mut())
@@ -519,7 +520,7 @@ impl Reducer {
             let from = usize::try_from(range.start - start.start).map_err(|_| too_long())?;
             let to = usize::try_from(range.end - start.start).map_err(|_| too_long())?;
             let mut feed = self.accumulator.feed(&self.walk);
-            let stored = bytes.get(from..to);
+            let stored = bytes.get(from..to).map(Stored::whole);
             self.job
                 .visit(store, (*number, address), stored, buffers, feed.as_mut())?;
         }

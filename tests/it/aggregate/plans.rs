@@ -1,7 +1,7 @@
 //! EXPLAIN says how an aggregate is computed, and why not better; every switch changes it.
 
 use super::with;
-use crate::common::{analyze, explain, little, sample};
+use crate::common::{analyze, explain, little, rows, sample, session};
 
 /// The plan of a statement about the little world or the sample with some settings.
 async fn plan(sql: &str, settings: &[&str]) -> String {
@@ -83,6 +83,45 @@ async fn a_plan_names_its_tier_or_the_reason() {
         let plan = plan(sql, &[]).await;
         for word in words {
             assert!(plan.contains(word), "{word} is not in\n{plan}");
+        }
+    }
+}
+
+/// A key that has one value, or by which the rows come sorted, is NULL in some of the sets.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grouping_sets_have_each_group_once() {
+    let tas = little("little.nc");
+    let count = |keys: &str, which: &str, by: &str| {
+        format!("SELECT {keys}, count(tas) AS n FROM '{tas}' WHERE {which} {by}")
+    };
+    for which in [
+        "lon = 0",
+        "lat = 50",
+        "time < '2003-02-01'",
+        "lon = 0 AND lat < 0",
+    ] {
+        // The sets one by one.
+        let mut want = Vec::new();
+        for (keys, by) in [
+            ("lat, lon", "GROUP BY lat, lon"),
+            ("lat, CAST(NULL AS DOUBLE) AS lon", "GROUP BY lat"),
+            (
+                "CAST(NULL AS DOUBLE) AS lat, CAST(NULL AS DOUBLE) AS lon",
+                "",
+            ),
+        ] {
+            want.extend(rows(&session(), &count(keys, which, by)).await.unwrap());
+        }
+        let rollup = count("lat, lon", which, "GROUP BY ROLLUP (lat, lon)");
+        for batch in [1, 3, 100] {
+            let session = session();
+            let setting = format!("SET datafusion.execution.batch_size = {batch}");
+            session.sql(&setting).await.unwrap();
+            let mut got = rows(&session, &rollup).await.unwrap();
+            for rows in [&mut got, &mut want] {
+                rows.sort_by_key(ToString::to_string);
+            }
+            assert_eq!(got, want, "{which}, {batch}");
         }
     }
 }

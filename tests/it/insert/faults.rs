@@ -27,7 +27,7 @@ async fn a_disk_that_fails_is_an_error_and_changes_nothing() {
                 return;
             };
             assert!(!calls.is_empty(), "{name}: {call}");
-            for at in calls.iter().step_by(if is_full() { 1 } else { 8 }) {
+            for (_, at) in calls.iter().step_by(if is_full() { 1 } else { 8 }) {
                 failing(name, call, &format!("error={error}:when={at}")).await;
                 // From some call on, everything fails, as on a disk that is full; `write` also wakes threads.
                 if call != "write" {

@@ -1,6 +1,6 @@
 //! An `INSERT` that is killed, at every system call by which it changes something.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -74,27 +74,27 @@ async fn killed_everywhere(
     changed(&mut new);
     let mut seen = BTreeSet::new();
     let step = if is_full() { 1 } else { 3 };
-    for at in calls.iter().step_by(step) {
+    for (number, (call, at)) in calls.iter().enumerate().step_by(step) {
         let cube = Cube::new(name);
         let sql = statement(&cube);
-        let out = inject(&sql, CHANGES, &format!("signal=SIGKILL:when={at}"));
+        let out = inject(&sql, call, &format!("signal=SIGKILL:when={at}"));
         if out.status.success() {
-            break;
+            continue;
         }
-        if *at % 16 == 0 || is_full() {
+        if number % 15 == 0 || is_full() {
             // What a new process reads, before anything else has looked.
             let count = super::run(&format!("SELECT count(*) AS n FROM '{cube}'"));
             let text = String::from_utf8(count.stdout).unwrap();
             assert!(
                 ["{\"n\":120}\n", "{\"n\":180}\n"].contains(&text.as_str()),
-                "{name}, call {at}: {text}"
+                "{name}, {call} {at}: {text}"
             );
         }
         let left = content(&cube.to_string()).await;
         let is_new = left == new;
         assert!(
             is_new || left == old,
-            "{name}: a mixture after a kill at call {at}"
+            "{name}: a mixture after a kill at {call} {at}"
         );
         seen.insert(is_new);
         let session = session();
@@ -108,13 +108,13 @@ async fn killed_everywhere(
         };
         row(&session, &next)
             .await
-            .unwrap_or_else(|e| panic!("{name}, after call {at}: {e}"));
+            .unwrap_or_else(|e| panic!("{name}, after {call} {at}: {e}"));
         if is_new {
             changed(&mut then);
         }
         assert!(
             content(&cube.to_string()).await == then,
-            "{name}: the INSERT after call {at}"
+            "{name}: the INSERT after {call} {at}"
         );
         own_metadata_agrees(&cube.path).await;
     }
@@ -131,9 +131,13 @@ async fn own_metadata_agrees(path: &Path) {
     }
 }
 
-/// The numbers of those of the system calls `traced` that change something, by a run that is not disturbed; `None`
-/// without strace.
-pub fn calls(name: &str, statement: impl Fn(&Cube) -> String, traced: &str) -> Option<Vec<usize>> {
+/// Those of the system calls `traced` that change something, by a run that is not disturbed: each with its number among
+/// calls of the same name, as strace counts them. `None` without strace.
+pub fn calls(
+    name: &str,
+    statement: impl Fn(&Cube) -> String,
+    traced: &str,
+) -> Option<Vec<(String, usize)>> {
     let cube = Cube::new(name);
     let trace = cube.path.with_extension("trace");
     let out = strace(
@@ -149,7 +153,14 @@ pub fn calls(name: &str, statement: impl Fn(&Cube) -> String, traced: &str) -> O
         .filter(|line| !line.contains("+++ exited"))
         .collect();
     let main = calls.first()?.split(' ').next()?;
-    let calls = calls.into_iter().filter(|line| line.starts_with(main));
+    let mut counts = BTreeMap::new();
+    let calls = calls.into_iter().filter_map(|line| {
+        let called = line.strip_prefix(main)?.trim_start();
+        let (name, _) = called.split_once('(')?;
+        let count = counts.entry(name.to_owned()).or_insert(0usize);
+        *count += 1;
+        Some((line, name.to_owned(), *count))
+    });
     let idle = [
         "O_RDONLY",
         "ENOENT",
@@ -157,10 +168,8 @@ pub fn calls(name: &str, statement: impl Fn(&Cube) -> String, traced: &str) -> O
         "write(2, ",
         r#""\1\0\0\0\0\0\0\0", 8"#,
     ];
-    let changes = calls
-        .enumerate()
-        .filter(|(_, line)| idle.iter().all(|idle| !line.contains(idle)));
-    Some(changes.map(|(at, _)| at + 1).collect())
+    let changes = calls.filter(|(line, ..)| idle.iter().all(|idle| !line.contains(idle)));
+    Some(changes.map(|(_, name, count)| (name, count)).collect())
 }
 
 /// Runs a statement with something happening at one of `calls`.

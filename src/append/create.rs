@@ -1,0 +1,157 @@
+//! The beginning of a dataset: a place of its own, and what is done about what is there.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{
+    AppendOptions, Target, Transaction, journal, lengths, private, refuse_foreign_lock, release,
+};
+use crate::array::blueprint::Blueprint;
+use crate::error::{Error, Result};
+use crate::store::lock::Lock;
+use crate::store::write::{Expect, PRIVATE};
+use crate::store::{Kind, Store};
+
+/// What is done about a dataset that is where another one is to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfExists {
+    /// It is an error.
+    Refuse,
+    /// It is removed for good.
+    Remove,
+}
+
+/// Stands where a dataset is being made, so that what is left of one that never was can be told from foreign objects.
+const MARK: &str = "creating";
+
+impl Target {
+    /// Whether there is a dataset of this format.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails.
+    pub async fn exists(&self) -> Result<bool> {
+        match self.store.kind().await {
+            Ok(Kind::Object) => Ok(true),
+            Ok(Kind::Directory) => self.format.sniff(&self.store, &[]).await,
+            Err(Error::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Begins to make a dataset; nobody finds it before it is committed.
+    ///
+    /// # Errors
+    /// `Conflict` when there is a dataset already, or another writer does not finish in time; `Invalid` when there is
+    /// something else; `NotFound` when the directory for it does not exist; `Io` when the storage fails.
+    pub async fn create(
+        &self,
+        blueprint: &Blueprint,
+        existing: IfExists,
+        options: AppendOptions,
+    ) -> Result<Transaction> {
+        let store = &self.store;
+        check_parent(store)?;
+        if store.kind().await.is_ok() {
+            refuse_foreign_lock(store).await?;
+        }
+        let lock = Arc::new(Lock::acquire(store, options.lock).await?);
+        let begun = async {
+            if store.is_local() {
+                journal::recover(store, options.durability).await?;
+                journal::clean(store)?;
+            }
+            self.make_room(existing).await?;
+            store
+                .put(&private(MARK), "", Expect::Anything, options.durability)
+                .await?;
+            self.format
+                .create(store, blueprint, &lock, options.durability)
+                .await
+        };
+        match begun.await {
+            Ok(appender) => Ok(Transaction {
+                store: store.clone(),
+                options,
+                lock,
+                lengths: lengths(appender.dataset()),
+                appender,
+                last: None,
+                is_file: false,
+                rewrites: false,
+                creates: true,
+            }),
+            Err(error) => {
+                release(lock).await?;
+                Err(error.within(store.location()))
+            }
+        }
+    }
+
+    /// Removes what may be removed, and refuses what may not.
+    async fn make_room(&self, existing: IfExists) -> Result<()> {
+        let store = &self.store;
+        if self.exists().await? {
+            if existing == IfExists::Refuse {
+                return Err(Error::Conflict(format!(
+                    "{} exists already",
+                    store.location()
+                )));
+            }
+            return remove(store).await;
+        }
+        if others(store).await?.is_empty() {
+            return Ok(());
+        }
+        if store.get(&private(MARK)).await?.is_some() {
+            return remove(store).await;
+        }
+        Err(Error::Invalid(format!(
+            "{} is not empty, and there is no {} dataset that could be replaced",
+            store.location(),
+            self.format.name()
+        )))
+    }
+}
+
+/// Says that what is there is no longer about to become a dataset.
+pub(super) async fn unmark(store: &Store) -> Result<()> {
+    store.delete_all(&[private(MARK)]).await
+}
+
+/// Removes a dataset: what it is found by first, so that no reader meets half of it.
+async fn remove(store: &Store) -> Result<()> {
+    let (root, below): (Vec<_>, Vec<_>) = others(store)
+        .await?
+        .into_iter()
+        .partition(|key| !key.contains('/'));
+    store.delete_all(&root).await?;
+    store.delete_all(&below).await?;
+    let log = store.list_all(&private("log")).await?;
+    store.delete_all(&log).await
+}
+
+/// The keys of all objects but our own.
+async fn others(store: &Store) -> Result<Vec<String>> {
+    let own = format!("{PRIVATE}/");
+    let keys = store.list_all("").await?.into_iter();
+    Ok(keys.filter(|key| !key.starts_with(&own)).collect())
+}
+
+/// A directory is made for a dataset, but those around it are not: mostly they are missing because of a typing error.
+fn check_parent(store: &Store) -> Result<()> {
+    let Some(path) = store.local_path("") else {
+        return Ok(());
+    };
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if parent.is_dir() {
+        return Ok(());
+    }
+    Err(Error::NotFound(format!(
+        "{}: the directory {} that it is to be in does not exist",
+        store.location(),
+        parent.display()
+    )))
+}
