@@ -115,8 +115,24 @@ pub(super) async fn recover(store: &Store, durability: Durability) -> Result<()>
     let journal: Journal = serde_json::from_slice(&bytes)
         .map_err(|e| Error::Corrupt(format!("the journal is damaged: {e}")))
         .within(|| private(NAME))?;
+    // A dataset may come from anywhere: its journal moves nothing but what was put aside, and nowhere else than into it.
+    let aside = private("aside/");
+    for (from, to) in &journal.moves {
+        if !is_below(from) || !from.starts_with(&aside) || !is_below(to) {
+            return Err(Error::Corrupt(format!(
+                "the journal is damaged: it moves {from} to {to}"
+            )))
+            .within(|| private(NAME));
+        }
+    }
     store.rename_all(&journal.moves, durability)?;
     store.delete_all(&[private(NAME)]).await
+}
+
+/// Whether a key stays below the location.
+fn is_below(key: &str) -> bool {
+    key.split('/')
+        .all(|part| !part.is_empty() && part != "." && part != "..")
 }
 
 /// Removes what writers that are gone have begun to write or put aside; the caller holds the lock.

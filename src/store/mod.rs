@@ -200,6 +200,23 @@ impl Store {
         matches!(self.backend, Backend::Local { .. })
     }
 
+    /// The store of the directory or prefix around the location, if there is one.
+    #[must_use]
+    pub fn around(&self) -> Option<Self> {
+        match &self.backend {
+            Backend::Local { root, .. } => {
+                let parent = std::fs::canonicalize(root).ok()?.parent()?.to_owned();
+                Self::open(parent.to_str()?).ok()
+            }
+            Backend::Remote { objects, prefix } => {
+                let (outer, _) = prefix.as_ref().rsplit_once('/')?;
+                let (location, _) = self.location.trim_end_matches('/').rsplit_once('/')?;
+                let prefix = Path::parse(outer).ok()?;
+                Some(Self::with_objects(location, Arc::clone(objects), prefix))
+            }
+        }
+    }
+
     /// The path of an object on this machine, if that is where it is.
     #[must_use]
     pub fn local_path(&self, key: &str) -> Option<PathBuf> {

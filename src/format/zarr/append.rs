@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::documents::{
     Documents, Metadata, anyway, consolidate_v3, consolidated, get, hierarchy_documents, mark,
-    own_keys,
+    own_keys, refuse_part,
 };
 use super::hierarchy::{self, ARRAY, ATTRIBUTES, GROUP, V3};
 use super::json::Json;
@@ -70,6 +70,7 @@ pub(super) async fn begin(
     lock: &Arc<Lock>,
     durability: Durability,
 ) -> Result<ZarrAppender> {
+    refuse_part(store).await?;
     let dataset = Zarr.open(store).await?;
     let (metadata, documents) = hierarchy_documents(store, &dataset).await?;
     let arrays = arrays(&dataset, &metadata, &documents);

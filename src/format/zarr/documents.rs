@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::Zarr;
 use super::hierarchy::{self, ARRAY, ATTRIBUTES, CONSOLIDATED, GROUP, V3};
 use super::json::Json;
 use crate::array::{Dataset, Group};
-use crate::error::{Result, Within};
+use crate::error::{Error, Result, Within};
+use crate::format::Format;
 use crate::store::Store;
 use crate::store::write::{Expect, Object, Version, write_id};
 
@@ -192,4 +194,26 @@ pub(super) fn anyway(key: &str, document: &Json) -> Object {
         bytes: document.to_document().into(),
         expect: Expect::Anything,
     }
+}
+
+/// Refuses what is a part of a hierarchy: the lock and the metadata of the whole would know nothing of the change.
+pub(super) async fn refuse_part(store: &Store) -> Result<()> {
+    let Some(around) = store.around() else {
+        return Ok(());
+    };
+    if Zarr.sniff(&around, &[]).await? {
+        return Err(Error::Unsupported(format!(
+            "{} is a part of {}, which has to be changed as a whole: INSERT INTO '{}'.\"{}\"",
+            store.location(),
+            around.location(),
+            around.location(),
+            store
+                .location()
+                .trim_end_matches('/')
+                .rsplit('/')
+                .next()
+                .unwrap_or_default()
+        )));
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use super::{Cube, error, fixture, more, set};
+use super::{Cube, error, files, fixture, more, set};
 use crate::common::{row, session};
 
 /// Statements (`{t}` is the cube, `{m}` its next slices) and what their errors have to say.
@@ -231,6 +231,51 @@ async fn formats_that_cannot_be_written_say_so() {
 fn left_over(cube: &Cube) -> bool {
     ["tmp", "aside"].iter().any(|place| {
         let place = cube.path.join(".hyperslab").join(place);
-        place.is_dir() && !super::files(&place).is_empty()
+        place.is_dir() && !files(&place).is_empty()
     })
+}
+
+#[tokio::test]
+async fn a_part_of_a_hierarchy_is_not_changed_on_its_own() {
+    let cube = Cube::new("v2");
+    let before = files(&cube.path);
+    let text = error(
+        &session(),
+        &format!("INSERT INTO '{cube}/tas' VALUES (6, 0, 0, 1.0)"),
+    )
+    .await;
+    assert!(
+        text.contains("/tas is a part of") && text.contains("as a whole"),
+        "{text}"
+    );
+    let tas = files(&cube.path);
+    let foreign =
+        |path: &&(std::path::PathBuf, Vec<u8>)| !path.0.to_string_lossy().contains(".hyperslab");
+    assert!(tas.iter().filter(foreign).eq(before.iter().filter(foreign)));
+}
+
+#[tokio::test]
+async fn a_journal_moves_nothing_from_or_to_elsewhere() {
+    for (from, to) in [
+        (".hyperslab/aside/x", "../outside"),
+        (".hyperslab/aside/x", "/tmp/hyperslab-outside"),
+        (".hyperslab/aside/../../../x", "tas/0.0.0"),
+        ("../x", "tas/0.0.0"),
+        ("tas/0.0.0", "tas/1.0.0"),
+    ] {
+        let cube = Cube::new("v2");
+        let private = cube.path.join(".hyperslab/aside");
+        std::fs::create_dir_all(&private).unwrap();
+        std::fs::write(private.join("x"), "from elsewhere").unwrap();
+        let journal = serde_json::json!({ "moves": [[from, to]] });
+        std::fs::write(
+            cube.path.join(".hyperslab/commit"),
+            serde_json::to_vec(&journal).unwrap(),
+        )
+        .unwrap();
+        let text = error(&session(), &format!("SELECT count(*) FROM '{cube}'")).await;
+        assert!(text.contains("the journal is damaged: it moves"), "{text}");
+        assert!(!cube.path.join("../outside").exists());
+        assert!(private.join("x").exists());
+    }
 }
