@@ -41,7 +41,7 @@ impl Journal {
         // In this order: with the first document, readers of the whole dataset see the change.
         let documents = publication.documents.into_iter();
         for (number, object) in (0..).zip(documents.chain(log::objects(entries)?)) {
-            let aside = format!("{place}/{number}");
+            let aside = format!("{place}-{number}");
             moves.push((aside.clone(), object.key));
             staged.push(Object {
                 key: aside,
@@ -138,7 +138,7 @@ fn is_below(key: &str) -> bool {
 /// Removes what writers that are gone have begun to write or put aside; the caller holds the lock.
 pub(super) fn clean(store: &Store) -> Result<()> {
     for place in ["tmp", "aside"] {
-        store.remove_directory(&private(place))?;
+        store.clear_directory(&private(place))?;
     }
     Ok(())
 }

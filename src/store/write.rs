@@ -237,15 +237,26 @@ impl Store {
         }
     }
 
-    /// Removes a directory of a local store with all that is in it; that there is none is no error.
+    /// Removes everything in a directory of a local store. The directory stays, so that the next writer need not make it.
     ///
     /// # Errors
     /// `Io` when the storage fails; `Unsupported` for a store that is not local.
-    pub fn remove_directory(&self, key: &str) -> Result<()> {
+    pub fn clear_directory(&self, key: &str) -> Result<()> {
         let Backend::Local { root, .. } = &self.backend else {
             return Err(self.not_local());
         };
-        match fs::remove_dir_all(local_path(root, key)) {
+        let clear = || {
+            for entry in fs::read_dir(local_path(root, key))? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    fs::remove_dir_all(entry.path())?;
+                } else {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+            Ok(())
+        };
+        match clear() {
             Err(e) if !absent(&e) => Err(self.unwritten(key, e)),
             _ => Ok(()),
         }

@@ -42,7 +42,7 @@ pub(super) struct ZarrAppender {
     attributes: BTreeMap<String, Json>,
     /// The documents of a hierarchy that is not there yet.
     new: Option<Documents>,
-    /// Name of the place for objects that are put aside.
+    /// With what the names of objects begin that are put aside.
     aside: String,
     moves: Vec<(String, String)>,
     /// Objects where there was none that readers know of.
@@ -513,8 +513,8 @@ impl ZarrAppender {
         let mut puts = Vec::with_capacity(objects.len());
         for (key, bytes, visible) in objects {
             let place = if visible {
-                let aside = format!("{}/{key}", self.aside);
-                if self.moves.iter().any(|(from, _)| *from == aside) {
+                let aside = format!("{}-{}", self.aside, self.moves.len());
+                if self.moves.iter().any(|(_, to)| *to == key) {
                     return Err(Error::Unsupported(format!(
                         "{}: cells of {key} come in two parts with others between them, because the values of the \
                          dimension are in no order; replace the cells in statements of their own",
