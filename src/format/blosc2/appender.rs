@@ -5,6 +5,8 @@
 //! tas.b2nd/         new chunk files under names of their own; the new index takes the place of the old one
 //! climate.b2d/      the same for every array that grows, all of them put aside first
 //! ```
+//!
+//! A new dataset is made in the same way, but for the old arrays; its chunks are written as they come.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Seek};
@@ -13,12 +15,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::Blosc2;
 use super::append::{Growth, OldArray};
-use super::blocks;
+use super::create::{self, outline};
+use super::write::NewFrame;
+use super::{Blosc2, blocks};
+use crate::array::blueprint::Blueprint;
 use crate::array::chunk::ElementOrder;
-use crate::array::{Dataset, Variable};
-use crate::codec::encode::EncodeScratch;
+use crate::array::{Attributes, Dataset, Variable};
+use crate::codec::encode::{EncodePipeline, EncodeScratch, Encoder};
 use crate::error::{Error, Result, Within};
 use crate::format::{Appender, Format, Publication, Region};
 use crate::store::replace::{Identity, Replacement};
@@ -37,6 +41,8 @@ pub(super) struct Blosc2Appender {
     /// Name of the place for what is put aside.
     aside: String,
     moves: Vec<(String, String)>,
+    /// What else a new dataset consists of.
+    documents: Vec<Object>,
 }
 
 /// An array that takes cells.
@@ -46,19 +52,39 @@ struct Array {
     group: String,
     /// Extents after the change.
     shape: Vec<u64>,
-    old: Option<OldArray>,
-    /// New chunks by their places, encoded.
-    chunks: HashMap<Vec<u64>, Bytes>,
+    content: Content,
+}
+
+/// What an array holds.
+#[derive(Debug)]
+enum Content {
+    /// It was there before.
+    Old {
+        /// As it was, once it has been looked at.
+        array: Option<Box<OldArray>>,
+        /// New chunks by their places, encoded.
+        chunks: HashMap<Vec<u64>, Bytes>,
+    },
+    /// It is new.
+    New {
+        frame: Box<NewFrame>,
+        /// Where it is put aside.
+        aside: String,
+    },
+}
+
+/// How cells become chunks.
+struct Recipe {
+    chunk: Vec<u64>,
+    block: Vec<u64>,
+    /// One element of cells without a value.
+    fill: Vec<u8>,
+    pipeline: EncodePipeline,
 }
 
 /// Begins to change the dataset at the location of `store`.
 pub(super) async fn begin(store: &Store, durability: Durability) -> Result<Blosc2Appender> {
-    if !store.is_local() {
-        return Err(Error::Unsupported(format!(
-            "{}: Blosc2 datasets can only be written on this machine",
-            store.location()
-        )));
-    }
+    check_local(store)?;
     let dataset = Blosc2.open(store).await?;
     let mut arrays = BTreeMap::new();
     for group in dataset.root.walk() {
@@ -67,8 +93,10 @@ pub(super) async fn begin(store: &Store, durability: Durability) -> Result<Blosc
                 variable: Arc::clone(variable),
                 group: group.path.clone(),
                 shape: variable.shape().to_vec(),
-                old: None,
-                chunks: HashMap::new(),
+                content: Content::Old {
+                    array: None,
+                    chunks: HashMap::new(),
+                },
             };
             arrays.insert(variable.path.clone(), array);
         }
@@ -82,9 +110,68 @@ pub(super) async fn begin(store: &Store, durability: Durability) -> Result<Blosc
         durability,
         dataset,
         arrays,
-        aside: format!("{PRIVATE}/aside/{}", write_id()),
+        aside: aside(),
         moves: Vec::new(),
+        documents: Vec::new(),
     })
+}
+
+/// Begins to make a dataset at the location of `store`, where there is none.
+pub(super) fn create(
+    store: &Store,
+    blueprint: &Blueprint,
+    durability: Durability,
+) -> Result<Blosc2Appender> {
+    check_local(store)?;
+    let outline = outline(store.location(), blueprint)?;
+    let mut frames: HashMap<String, NewFrame> = outline.frames.into_iter().collect();
+    let place = aside();
+    let (mut arrays, mut moves) = (BTreeMap::new(), Vec::new());
+    for group in outline.dataset.root.walk() {
+        for variable in &group.variables {
+            let Some(frame) = frames.remove(&variable.path) else {
+                continue;
+            };
+            let key = format!("{}.b2nd", variable.path);
+            let aside = format!("{place}/{key}");
+            moves.push((aside.clone(), key));
+            let array = Array {
+                variable: Arc::clone(variable),
+                group: group.path.clone(),
+                shape: variable.shape().to_vec(),
+                content: Content::New {
+                    frame: Box::new(frame),
+                    aside,
+                },
+            };
+            arrays.insert(variable.path.clone(), array);
+        }
+    }
+    Ok(Blosc2Appender {
+        store: store.clone(),
+        durability,
+        dataset: outline.dataset,
+        found: None,
+        arrays,
+        aside: place,
+        moves,
+        documents: outline.documents,
+    })
+}
+
+fn check_local(store: &Store) -> Result<()> {
+    if store.is_local() {
+        return Ok(());
+    }
+    Err(Error::Unsupported(format!(
+        "{}: Blosc2 datasets can only be written on this machine",
+        store.location()
+    )))
+}
+
+/// A place of its own for what is put aside.
+fn aside() -> String {
+    format!("{PRIVATE}/aside/{}", write_id())
 }
 
 #[async_trait]
@@ -118,36 +205,17 @@ impl Appender for Blosc2Appender {
     async fn write(&mut self, region: Region) -> Result<()> {
         let unknown = self.unknown(&region.variable);
         let array = self.arrays.get_mut(&region.variable).ok_or(unknown)?;
-        let old = match array.old.take() {
-            Some(old) => old,
-            None => OldArray::open(&self.store, &region.variable).await?,
-        };
-        let old = array.old.insert(old);
-        let layout = old.layout();
-        let ElementOrder::Blocked(block) = &layout.order else {
-            return Err(Error::Unsupported(format!(
-                "{}: its chunks are not in blocks",
-                region.variable
-            )));
-        };
-        let size = layout.element.size().ok_or_else(|| {
-            Error::Unsupported(format!(
-                "{}: text of any length cannot be written",
-                region.variable
-            ))
-        })?;
-        let mut fill = layout.fill.clone();
-        fill.resize(size, 0);
-        let extent = layout.grid.chunk_shape();
-        let pipeline = old.pipeline();
+        let recipe = array.recipe(&self.store).await?;
+        let size = recipe.fill.len();
         let (mut scratch, mut cut) = (EncodeScratch::default(), Vec::new());
-        for coord in region.pieces(extent) {
-            let cells = region.piece(&coord, extent, size, &fill)?;
-            blocks::cut(&cells, extent, block, size, &mut cut)?;
-            let encoded = pipeline
+        for coord in region.pieces(&recipe.chunk) {
+            let cells = region.piece(&coord, &recipe.chunk, size, &recipe.fill)?;
+            blocks::cut(&cells, &recipe.chunk, &recipe.block, size, &mut cut)?;
+            let encoded = recipe
+                .pipeline
                 .encode(&cut, &mut scratch)
                 .within(|| &region.variable)?;
-            array.chunks.insert(coord, encoded.into());
+            array.take(&self.store, coord, encoded)?;
         }
         Ok(())
     }
@@ -179,15 +247,40 @@ impl Appender for Blosc2Appender {
         Ok(())
     }
 
+    fn set_attributes(&mut self, group: &str, attributes: &Attributes) -> Result<()> {
+        if self.found.is_some() {
+            return Err(Error::Unsupported(format!(
+                "{} is an array without a group, which has no attributes",
+                self.dataset.location
+            )));
+        }
+        let document = create::attributes(group, attributes)?;
+        self.documents.retain(|other| other.key != document.key);
+        self.documents.insert(0, document);
+        Ok(())
+    }
+
     async fn publication(&mut self) -> Result<Publication> {
         let mut publication = Publication::default();
-        for (path, array) in &self.arrays {
-            if array.chunks.is_empty() && array.shape == array.variable.shape() {
+        for (path, array) in &mut self.arrays {
+            let (old, chunks) = match &mut array.content {
+                Content::Old { array, chunks } => (array, chunks),
+                Content::New { frame, aside } => {
+                    let fill = array.variable.layout.fill.as_slice();
+                    let new = frame.array().clone();
+                    let out = self.store.edit_local(aside)?;
+                    let unwritten = || create::unwritten(&new, fill);
+                    let finished = frame.finish(out, array.shape.clone(), unwritten);
+                    finished.within(|| path)?;
+                    continue;
+                }
+            };
+            if chunks.is_empty() && array.shape == array.variable.shape() {
                 continue;
             }
             let opened;
-            let old = match &array.old {
-                Some(old) => old,
+            let old = match old {
+                Some(old) => &**old,
                 None => {
                     opened = OldArray::open(&self.store, path).await?;
                     &opened
@@ -195,23 +288,26 @@ impl Appender for Blosc2Appender {
             };
             let growth = old.grow(array.shape.clone())?;
             if old.directory().is_some() {
-                let (objects, index) = sparse(growth, &array.chunks).await?;
+                let (objects, index) = sparse(growth, chunks).await?;
                 self.store.put_all(objects, self.durability).await?;
                 publication.documents.push(index);
-            } else if let Some(found) = self.found {
+                continue;
+            }
+            let mut before = self.store.open_local(old.key())?;
+            if let Some(found) = self.found {
                 let new = Replacement::empty(&self.store, found, self.durability)?;
-                write(&growth, &mut self.old(old)?, new.writer(), &array.chunks)?;
+                write(&growth, &mut before, new.writer(), chunks)?;
                 publication.replacement = Some(new);
             } else {
                 let aside = format!("{}/{}", self.aside, old.key());
-                let mut before = self.old(old)?;
                 self.store.put_stream(&aside, self.durability, |new| {
-                    write(&growth, &mut before, new, &array.chunks)
+                    write(&growth, &mut before, new, chunks)
                 })?;
                 self.moves.push((aside, old.key().to_owned()));
             }
         }
         publication.moves = self.moves.clone();
+        publication.documents.extend(self.documents.iter().cloned());
         Ok(publication)
     }
 
@@ -222,11 +318,6 @@ impl Appender for Blosc2Appender {
 }
 
 impl Blosc2Appender {
-    /// The frame of an array as it is.
-    fn old(&self, array: &OldArray) -> Result<std::fs::File> {
-        self.store.open_local(array.key())
-    }
-
     /// The length of a dimension that belongs to a group.
     fn length(&self, group: &str, dimension: &str) -> Option<u64> {
         let groups = self.dataset.root.walk().into_iter();
@@ -246,6 +337,61 @@ impl Blosc2Appender {
             "{} has no variable {variable}",
             self.dataset.location
         ))
+    }
+}
+
+impl Array {
+    /// How its cells become chunks.
+    async fn recipe(&mut self, store: &Store) -> Result<Recipe> {
+        let path = &self.variable.path;
+        let (layout, block, pipeline) = match &mut self.content {
+            Content::New { frame, .. } => {
+                let array = frame.array();
+                let encoder = Encoder::Blosc(array.encoder().within(|| path)?);
+                let layout = &*self.variable.layout;
+                (layout, &array.block, EncodePipeline(vec![encoder]))
+            }
+            Content::Old { array, .. } => {
+                let old = match array.take() {
+                    Some(old) => old,
+                    None => Box::new(OldArray::open(store, path).await?),
+                };
+                let old = array.insert(old);
+                let pipeline = old.pipeline();
+                let layout = old.layout();
+                let ElementOrder::Blocked(block) = &layout.order else {
+                    return Err(Error::Unsupported(format!(
+                        "{path}: its chunks are not in blocks"
+                    )));
+                };
+                (layout, block, pipeline)
+            }
+        };
+        let size = layout.element.size().ok_or_else(|| {
+            Error::Unsupported(format!("{path}: text of any length cannot be written"))
+        })?;
+        let mut fill = layout.fill.clone();
+        fill.resize(size, 0);
+        Ok(Recipe {
+            chunk: layout.grid.chunk_shape().to_vec(),
+            block: block.clone(),
+            fill,
+            pipeline,
+        })
+    }
+
+    /// Takes an encoded chunk.
+    fn take(&mut self, store: &Store, coord: Vec<u64>, encoded: Vec<u8>) -> Result<()> {
+        match &mut self.content {
+            Content::Old { chunks, .. } => {
+                chunks.insert(coord, encoded.into());
+                Ok(())
+            }
+            Content::New { frame, aside } => {
+                let put = frame.put(&mut store.edit_local(aside)?, &coord, &encoded);
+                put.within(|| &self.variable.path)
+            }
+        }
     }
 }
 
