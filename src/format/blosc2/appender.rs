@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::TryStreamExt;
 
 use super::append::{Growth, OldArray};
 use super::create::{self, outline};
@@ -26,7 +27,7 @@ use crate::codec::encode::{EncodePipeline, EncodeScratch, Encoder};
 use crate::error::{Error, Result, Within};
 use crate::format::{Appender, Format, Publication, Region};
 use crate::store::replace::{Identity, Replacement};
-use crate::store::write::{Durability, Expect, Object, PRIVATE, write_id};
+use crate::store::write::{Durability, Expect, Object, aside};
 use crate::store::{Kind, Store};
 
 /// A dataset that is being changed.
@@ -38,8 +39,6 @@ pub(super) struct Blosc2Appender {
     /// What tells whether a dataset of one file is still the same.
     found: Option<Identity>,
     arrays: BTreeMap<String, Array>,
-    /// Name of the place for what is put aside.
-    aside: String,
     moves: Vec<(String, String)>,
     /// What else a new dataset consists of.
     documents: Vec<Object>,
@@ -49,7 +48,6 @@ pub(super) struct Blosc2Appender {
 #[derive(Debug)]
 struct Array {
     variable: Arc<Variable>,
-    group: String,
     /// Extents after the change.
     shape: Vec<u64>,
     content: Content,
@@ -91,7 +89,6 @@ pub(super) async fn begin(store: &Store, durability: Durability) -> Result<Blosc
         for variable in &group.variables {
             let array = Array {
                 variable: Arc::clone(variable),
-                group: group.path.clone(),
                 shape: variable.shape().to_vec(),
                 content: Content::Old {
                     array: None,
@@ -110,7 +107,6 @@ pub(super) async fn begin(store: &Store, durability: Durability) -> Result<Blosc
         durability,
         dataset,
         arrays,
-        aside: aside(),
         moves: Vec::new(),
         documents: Vec::new(),
     })
@@ -125,19 +121,16 @@ pub(super) fn create(
     check_local(store)?;
     let outline = outline(store.location(), blueprint)?;
     let mut frames: HashMap<String, NewFrame> = outline.frames.into_iter().collect();
-    let place = aside();
     let (mut arrays, mut moves) = (BTreeMap::new(), Vec::new());
     for group in outline.dataset.root.walk() {
         for variable in &group.variables {
             let Some(frame) = frames.remove(&variable.path) else {
                 continue;
             };
-            let key = format!("{}.b2nd", variable.path);
-            let aside = format!("{place}/{key}");
-            moves.push((aside.clone(), key));
+            let aside = aside();
+            moves.push((aside.clone(), format!("{}.b2nd", variable.path)));
             let array = Array {
                 variable: Arc::clone(variable),
-                group: group.path.clone(),
                 shape: variable.shape().to_vec(),
                 content: Content::New {
                     frame: Box::new(frame),
@@ -153,7 +146,6 @@ pub(super) fn create(
         dataset: outline.dataset,
         found: None,
         arrays,
-        aside: place,
         moves,
         documents: outline.documents,
     })
@@ -167,11 +159,6 @@ fn check_local(store: &Store) -> Result<()> {
         "{}: Blosc2 datasets can only be written on this machine",
         store.location()
     )))
-}
-
-/// A place of its own for what is put aside.
-fn aside() -> String {
-    format!("{PRIVATE}/aside/{}", write_id())
 }
 
 #[async_trait]
@@ -189,53 +176,44 @@ impl Appender for Blosc2Appender {
     }
 
     fn along(&self, group: &str, dimension: &str) -> Vec<Arc<Variable>> {
-        let length = self.length(group, dimension);
-        self.arrays
-            .values()
-            .filter(|array| is_within(&array.group, group))
-            .map(|array| &array.variable)
-            .filter(|variable| {
-                let mut extents = variable.dimensions.iter().zip(variable.shape());
-                extents.any(|(name, extent)| name == dimension && Some(*extent) == length)
-            })
-            .cloned()
-            .collect()
+        let variables = self.dataset.along(group, dimension).into_iter();
+        variables.map(|(variable, _)| variable).collect()
     }
 
     async fn write(&mut self, region: Region) -> Result<()> {
         let unknown = self.unknown(&region.variable);
         let array = self.arrays.get_mut(&region.variable).ok_or(unknown)?;
         let recipe = array.recipe(&self.store).await?;
-        let size = recipe.fill.len();
-        let (mut scratch, mut cut) = (EncodeScratch::default(), Vec::new());
-        for coord in region.pieces(&recipe.chunk) {
-            let cells = region.piece(&coord, &recipe.chunk, size, &recipe.fill)?;
+        let chunk = recipe.chunk.clone();
+        let encode = move |region: &Region, coord: &[u64], scratch: &mut EncodeScratch| {
+            let size = recipe.fill.len();
+            let cells = region.piece(coord, &recipe.chunk, size, &recipe.fill)?;
+            let mut cut = Vec::new();
             blocks::cut(&cells, &recipe.chunk, &recipe.block, size, &mut cut)?;
-            let encoded = recipe
-                .pipeline
-                .encode(&cut, &mut scratch)
-                .within(|| &region.variable)?;
-            array.take(&self.store, coord, encoded)?;
+            recipe.pipeline.encode(&cut, scratch)
+        };
+        let encoded = Arc::new(region).encoded(&chunk, encode);
+        futures::pin_mut!(encoded);
+        while let Some((coord, bytes)) = encoded.try_next().await? {
+            array.take(&self.store, coord, bytes)?;
         }
         Ok(())
     }
 
     fn resize(&mut self, group: &str, dimension: &str, length: u64) -> Result<()> {
-        let before = self.length(group, dimension);
-        if before.is_some_and(|before| length < before) {
+        let known = self.dataset.dimension(group, dimension);
+        if known.is_some_and(|(_, known)| length < known.length) {
             return Err(Error::Unsupported(format!(
                 "{}: Blosc2 datasets cannot be made shorter",
                 self.dataset.location
             )));
         }
-        for array in self.arrays.values_mut() {
-            if !is_within(&array.group, group) {
+        for (variable, axes) in self.dataset.along(group, dimension) {
+            let Some(array) = self.arrays.get_mut(&variable.path) else {
                 continue;
-            }
-            let dimensions = array.variable.dimensions.iter().zip(&mut array.shape);
-            for (name, extent) in dimensions {
-                // The same name with another length is another dimension.
-                if name == dimension && Some(*extent) == before {
+            };
+            for axis in axes {
+                if let Some(extent) = array.shape.get_mut(axis) {
                     *extent = length;
                 }
             }
@@ -299,7 +277,7 @@ impl Appender for Blosc2Appender {
                 write(&growth, &mut before, new.writer(), chunks)?;
                 publication.replacement = Some(new);
             } else {
-                let aside = format!("{}/{}", self.aside, old.key());
+                let aside = aside();
                 self.store.put_stream(&aside, self.durability, |new| {
                     write(&growth, &mut before, new, chunks)
                 })?;
@@ -318,20 +296,6 @@ impl Appender for Blosc2Appender {
 }
 
 impl Blosc2Appender {
-    /// The length of a dimension that belongs to a group.
-    fn length(&self, group: &str, dimension: &str) -> Option<u64> {
-        let groups = self.dataset.root.walk().into_iter();
-        let mut enclosing: Vec<_> = groups
-            .filter(|outer| is_within(group, &outer.path))
-            .collect();
-        enclosing.sort_by_key(|outer| std::cmp::Reverse(outer.path.len()));
-        enclosing
-            .into_iter()
-            .flat_map(|outer| &outer.dimensions)
-            .find(|known| known.name == dimension)
-            .map(|known| known.length)
-    }
-
     fn unknown(&self, variable: &str) -> Error {
         Error::NotFound(format!(
             "{} has no variable {variable}",
@@ -438,9 +402,4 @@ async fn sparse(
             expect: Expect::Anything,
         },
     ))
-}
-
-/// Whether the group at `path` is `group` or within it.
-fn is_within(path: &str, group: &str) -> bool {
-    path == group || group.is_empty() || path.starts_with(&format!("{group}/"))
 }
