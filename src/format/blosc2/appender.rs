@@ -17,9 +17,9 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 
 use super::append::{Growth, OldArray};
-use super::create::{self, outline};
+use super::create;
 use super::write::NewFrame;
-use super::{Blosc2, blocks};
+use super::{Blosc2, blocks, is_sparse_frame};
 use crate::array::blueprint::Blueprint;
 use crate::array::chunk::ElementOrder;
 use crate::array::{Attributes, Dataset, Variable};
@@ -42,6 +42,8 @@ pub(super) struct Blosc2Appender {
     moves: Vec<(String, String)>,
     /// What else a new dataset consists of.
     documents: Vec<Object>,
+    /// Whether it is one array, without a group around it.
+    is_single: bool,
 }
 
 /// An array that takes cells.
@@ -66,9 +68,19 @@ enum Content {
     /// It is new.
     New {
         frame: Box<NewFrame>,
-        /// Where it is put aside.
-        aside: String,
+        output: Output,
     },
+    /// The indices of a dimension of a single array, which are not stored.
+    Indices,
+}
+
+/// Where a new array is until it is complete.
+#[derive(Debug)]
+enum Output {
+    /// Put aside, under this key.
+    Aside(String),
+    /// Beside the file that it will be; nothing once it is handed over.
+    Beside(Option<Replacement>),
 }
 
 /// How cells become chunks.
@@ -98,11 +110,13 @@ pub(super) async fn begin(store: &Store, durability: Durability) -> Result<Blosc
             arrays.insert(variable.path.clone(), array);
         }
     }
+    let (found, is_single) = match store.kind().await? {
+        Kind::Object => (store.identity()?, true),
+        Kind::Directory => (None, is_sparse_frame(&store.list("").await?)),
+    };
     Ok(Blosc2Appender {
-        found: match store.kind().await? {
-            Kind::Object => store.identity()?,
-            Kind::Directory => None,
-        },
+        found,
+        is_single,
         store: store.clone(),
         durability,
         dataset,
@@ -119,23 +133,32 @@ pub(super) fn create(
     durability: Durability,
 ) -> Result<Blosc2Appender> {
     check_local(store)?;
-    let outline = outline(store.location(), blueprint)?;
+    let is_single = Blosc2.makes(store) == Kind::Object;
+    let outline = match is_single {
+        true => create::single(store.location(), blueprint),
+        false => create::directory(store.location(), blueprint),
+    }?;
     let mut frames: HashMap<String, NewFrame> = outline.frames.into_iter().collect();
     let (mut arrays, mut moves) = (BTreeMap::new(), Vec::new());
     for group in outline.dataset.root.walk() {
         for variable in &group.variables {
-            let Some(frame) = frames.remove(&variable.path) else {
-                continue;
+            let content = match frames.remove(&variable.path) {
+                None => Content::Indices,
+                Some(frame) => Content::New {
+                    frame: Box::new(frame),
+                    output: if is_single {
+                        Output::Beside(Some(Replacement::first(store, durability)?))
+                    } else {
+                        let aside = aside();
+                        moves.push((aside.clone(), format!("{}.b2nd", variable.path)));
+                        Output::Aside(aside)
+                    },
+                },
             };
-            let aside = aside();
-            moves.push((aside.clone(), format!("{}.b2nd", variable.path)));
             let array = Array {
                 variable: Arc::clone(variable),
                 shape: variable.shape().to_vec(),
-                content: Content::New {
-                    frame: Box::new(frame),
-                    aside,
-                },
+                content,
             };
             arrays.insert(variable.path.clone(), array);
         }
@@ -148,6 +171,7 @@ pub(super) fn create(
         arrays,
         moves,
         documents: outline.documents,
+        is_single,
     })
 }
 
@@ -183,6 +207,10 @@ impl Appender for Blosc2Appender {
     async fn write(&mut self, region: Region) -> Result<()> {
         let unknown = self.unknown(&region.variable);
         let array = self.arrays.get_mut(&region.variable).ok_or(unknown)?;
+        if let Content::Indices = array.content {
+            return create::check_indices(&region, array.variable.layout.element)
+                .within(|| &self.dataset.location);
+        }
         let recipe = array.recipe(&self.store).await?;
         let chunk = recipe.chunk.clone();
         let encode = move |region: &Region, coord: &[u64], scratch: &mut EncodeScratch| {
@@ -226,7 +254,7 @@ impl Appender for Blosc2Appender {
     }
 
     fn set_attributes(&mut self, group: &str, attributes: &Attributes) -> Result<()> {
-        if self.found.is_some() {
+        if self.is_single {
             return Err(Error::Unsupported(format!(
                 "{} is an array without a group, which has no attributes",
                 self.dataset.location
@@ -243,13 +271,23 @@ impl Appender for Blosc2Appender {
         for (path, array) in &mut self.arrays {
             let (old, chunks) = match &mut array.content {
                 Content::Old { array, chunks } => (array, chunks),
-                Content::New { frame, aside } => {
+                Content::Indices => continue,
+                Content::New { frame, output } => {
                     let fill = array.variable.layout.fill.as_slice();
                     let new = frame.array().clone();
-                    let out = self.store.edit_local(aside)?;
+                    let shape = array.shape.clone();
                     let unwritten = || create::unwritten(&new, fill);
-                    let finished = frame.finish(out, array.shape.clone(), unwritten);
-                    finished.within(|| path)?;
+                    match output {
+                        Output::Aside(key) => {
+                            frame.finish(self.store.edit_local(key)?, shape, unwritten)
+                        }
+                        Output::Beside(Some(file)) => frame.finish(file.writer(), shape, unwritten),
+                        Output::Beside(None) => Ok(()),
+                    }
+                    .within(|| path)?;
+                    if let Output::Beside(file) = output {
+                        publication.replacement = file.take();
+                    }
                     continue;
                 }
             };
@@ -315,6 +353,9 @@ impl Array {
                 let layout = &*self.variable.layout;
                 (layout, &array.block, EncodePipeline(vec![encoder]))
             }
+            Content::Indices => {
+                return Err(Error::Invalid(format!("{path} holds nothing but indices")));
+            }
             Content::Old { array, .. } => {
                 let old = match array.take() {
                     Some(old) => old,
@@ -351,10 +392,13 @@ impl Array {
                 chunks.insert(coord, encoded.into());
                 Ok(())
             }
-            Content::New { frame, aside } => {
-                let put = frame.put(&mut store.edit_local(aside)?, &coord, &encoded);
-                put.within(|| &self.variable.path)
+            Content::New { frame, output } => match output {
+                Output::Aside(key) => frame.put(&mut store.edit_local(key)?, &coord, &encoded),
+                Output::Beside(Some(file)) => frame.put(&mut file.writer(), &coord, &encoded),
+                Output::Beside(None) => Ok(()),
             }
+            .within(|| &self.variable.path),
+            Content::Indices => Ok(()),
         }
     }
 }

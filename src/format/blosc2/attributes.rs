@@ -240,11 +240,7 @@ fn numpy_array(payload: &[u8]) -> Option<AttributeValue> {
             values: values?,
         });
     }
-    let is_signed = matches!(
-        element,
-        ElementType::Int8 | ElementType::Int16 | ElementType::Int32 | ElementType::Int64
-    );
-    let values = items.map(|item| integer(is_signed, &item)).collect();
+    let values = items.map(|item| integer(element, &item)).collect();
     Some(AttributeValue::Integers { element, values })
 }
 
@@ -264,7 +260,12 @@ fn float(bytes: &[u8]) -> Option<f64> {
     })
 }
 
-fn integer(is_signed: bool, bytes: &[u8]) -> i128 {
+/// The integer that the bytes of an element are.
+pub(super) fn integer(element: ElementType, bytes: &[u8]) -> i128 {
+    let is_signed = matches!(
+        element,
+        ElementType::Int8 | ElementType::Int16 | ElementType::Int32 | ElementType::Int64
+    );
     let negative = is_signed && bytes.last().is_some_and(|last| *last >= 0x80);
     let mut wide = [if negative { 0xff } else { 0 }; 16];
     for (to, from) in wide.iter_mut().zip(bytes) {

@@ -10,16 +10,18 @@
 
 use rmpv::Value;
 
-use super::attributes::{DIMENSIONS, value};
+use super::attributes::{DIMENSIONS, integer, value};
+use super::frame::usize_of;
 use super::shell::empty_frame;
 use super::write::{NewArray, NewFrame, block_shape};
-use super::frame::usize_of;
 use super::{GROUP_ATTRIBUTES, TREE, blocks};
 use crate::array::blueprint::{Blueprint, Codecs, NewVariable};
+use crate::array::dtype::ElementType;
 use crate::array::{Attributes, Dataset};
 use crate::codec::blosc::encode::{BloscCompressor, BloscShuffle};
 use crate::codec::encode::{EncodePipeline, EncodeScratch, Encoder};
 use crate::error::{Error, Result, Within};
+use crate::format::Region;
 use crate::store::write::{Expect, Object};
 
 /// The codec, level and filter that python-blosc2 uses if nobody says otherwise.
@@ -39,20 +41,16 @@ pub(super) struct Outline {
     pub(super) documents: Vec<Object>,
 }
 
-/// The outline of a directory at `location`.
+/// The outline of a directory of arrays at `location`.
 ///
 /// # Errors
 /// `Invalid` when the blueprint contradicts itself, `Unsupported` when Blosc2 cannot hold what it asks for.
-pub(super) fn outline(location: &str, blueprint: &Blueprint) -> Result<Outline> {
+pub(super) fn directory(location: &str, blueprint: &Blueprint) -> Result<Outline> {
     let mut blueprint = blueprint.clone();
     let mut frames = Vec::with_capacity(blueprint.variables.len());
     for variable in &mut blueprint.variables {
-        let place = || format!("variable {}", variable.path);
-        check_path(&variable.path).within(place)?;
-        let fill = variable.declared_fill().within(place)?;
-        let frame = array(variable).and_then(NewFrame::begin);
-        frames.push((variable.path.clone(), frame.within(place)?));
-        variable.fill = fill;
+        check_path(&variable.path).within(|| format!("variable {}", variable.path))?;
+        frames.push((variable.path.clone(), frame(variable)?));
     }
     let mut documents = Vec::new();
     for path in blueprint.paths() {
@@ -69,6 +67,76 @@ pub(super) fn outline(location: &str, blueprint: &Blueprint) -> Result<Outline> 
         frames,
         documents,
     })
+}
+
+/// The outline of one array at `location`: of one variable, whose dimensions have no other coordinates than indices.
+///
+/// # Errors
+/// As [`directory`]; `Unsupported` also for what needs a directory.
+pub(super) fn single(location: &str, blueprint: &Blueprint) -> Result<Outline> {
+    let needs_directory = |what: &str| {
+        Error::Unsupported(format!(
+            "{location} would be one Blosc2 array, which cannot hold {what}: a location that ends in .b2d is a directory of \
+             arrays, which can"
+        ))
+    };
+    let mut blueprint = blueprint.clone();
+    if let Some((name, _)) = blueprint.attributes("").0.first() {
+        return Err(needs_directory(&format!(
+            "the attribute {name} of a dataset"
+        )));
+    }
+    if let Some(path) = blueprint.paths().get(1) {
+        return Err(needs_directory(&format!("the group {path}")));
+    }
+    let mut frames: Vec<(String, NewFrame)> = Vec::new();
+    for variable in &mut blueprint.variables {
+        if variable.dimensions == [variable.path.as_str()] {
+            let is_index = variable.element.is_integer() && variable.attributes.0.is_empty();
+            if !is_index {
+                return Err(needs_directory(&format!(
+                    "the coordinates {}",
+                    variable.path
+                )));
+            }
+            continue;
+        }
+        if let Some((other, _)) = frames.first() {
+            let both = format!("both {other} and {}", variable.path);
+            return Err(needs_directory(&both));
+        }
+        frames.push((variable.path.clone(), frame(variable)?));
+    }
+    if frames.is_empty() {
+        return Err(Error::Invalid(format!(
+            "{location} would be one Blosc2 array, but there are only coordinates"
+        )));
+    }
+    Ok(Outline {
+        dataset: blueprint.dataset(location, "blosc2")?,
+        frames,
+        documents: Vec::new(),
+    })
+}
+
+/// Refuses coordinates that are no indices.
+///
+/// # Errors
+/// `Unsupported` naming the first of them.
+pub(super) fn check_indices(region: &Region, element: ElementType) -> Result<()> {
+    let size = element.size().unwrap_or(1).max(1);
+    let start = region.start.first().copied().unwrap_or(0);
+    for (index, cell) in (start..).zip(region.cells.chunks_exact(size)) {
+        let value = integer(element, cell);
+        if value != i128::from(index) {
+            return Err(Error::Unsupported(format!(
+                "it would be one Blosc2 array, whose dimensions have indices from 0 on, but {} has the value {value} at \
+                 index {index}: a location that ends in .b2d is a directory of arrays, which can hold coordinates",
+                region.variable
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The attributes of the group at `path`, as its directory holds them.
@@ -90,13 +158,30 @@ pub(super) fn unwritten(array: &NewArray, fill: &[u8]) -> Result<Option<Vec<u8>>
     let chunk = array.grid.chunk_shape();
     let cells = usize_of(chunk.iter().product())?;
     let mut cut = Vec::new();
-    blocks::cut(&fill.repeat(cells), chunk, &array.block, fill.len(), &mut cut)?;
+    blocks::cut(
+        &fill.repeat(cells),
+        chunk,
+        &array.block,
+        fill.len(),
+        &mut cut,
+    )?;
     let pipeline = EncodePipeline(vec![Encoder::Blosc(array.encoder()?)]);
-    pipeline.encode(&cut, &mut EncodeScratch::default()).map(Some)
+    pipeline
+        .encode(&cut, &mut EncodeScratch::default())
+        .map(Some)
+}
+
+/// The frame that a variable becomes, whose fill value is looked up.
+fn frame(variable: &mut NewVariable) -> Result<NewFrame> {
+    let place = || format!("variable {}", variable.path);
+    let fill = variable.declared_fill().within(place)?;
+    let frame = array(variable).and_then(NewFrame::begin).within(place)?;
+    variable.fill = fill;
+    Ok(frame)
 }
 
 /// The array that a variable becomes.
-pub(super) fn array(variable: &NewVariable) -> Result<NewArray> {
+fn array(variable: &NewVariable) -> Result<NewArray> {
     if variable.shard.is_some() {
         return Err(Error::Unsupported(
             "Blosc2 has no shards: its chunks have blocks, which are read one by one".into(),

@@ -118,6 +118,13 @@ impl Format for Blosc2 {
         Ok(Box::new(appender::begin(store, durability).await?))
     }
 
+    fn makes(&self, store: &Store) -> Kind {
+        match split(last_part(store.location().trim_end_matches('/'))) {
+            (_, "b2nd") => Kind::Object,
+            _ => Kind::Directory,
+        }
+    }
+
     async fn create(
         &self,
         store: &Store,

@@ -151,7 +151,12 @@ impl NewFrame {
     ///
     /// # Errors
     /// `Invalid` if the chunk is none of this array, `Io` if the output fails.
-    pub fn put(&mut self, out: &mut (impl Write + Seek), coord: &[u64], chunk: &[u8]) -> Result<()> {
+    pub fn put(
+        &mut self,
+        out: &mut (impl Write + Seek),
+        coord: &[u64],
+        chunk: &[u8],
+    ) -> Result<()> {
         let at = self.write(out, chunk);
         let at = at.within(|| format!("chunk {coord:?}"))?;
         self.places.insert(coord.to_vec(), at);
