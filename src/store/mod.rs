@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 
 pub mod lock;
 pub mod patch;
+mod private;
 pub mod replace;
 pub mod write;
 

@@ -14,6 +14,7 @@ mod common;
 mod contract;
 mod copy;
 mod corpus;
+mod create;
 mod floors;
 mod formats;
 mod grids;
