@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::common::{error, row, rows, sample, session};
 use crate::insert::kill::{CHANGES, calls, inject, is_full};
-use crate::insert::{Cube, content, expected};
+use crate::insert::{Cube, content, expected, slices};
 
 /// Four cells of a grid without coordinates.
 const GRID: &str =
@@ -343,26 +343,39 @@ async fn is_there(place: &Path) -> bool {
     }
 }
 
-/// Checks all cells, and that nothing else is there.
+/// Checks all cells, and that the next writer extends them and leaves nothing else there.
 async fn whole(place: &Path, query: &str) {
     let location = place.to_str().unwrap();
-    if query.contains("AS v") {
-        let query = format!("SELECT n, k, cube FROM '{location}' ORDER BY n, k");
-        let cells: Vec<Value> = (0..120)
-            .map(|k| json!([k / 5, k % 5, f64::from(k)]))
-            .collect();
-        assert_eq!(rows(&session(), &query).await.unwrap(), cells);
+    let is_single = query.contains("AS v");
+    let next = if is_single {
+        format!(
+            "INSERT INTO '{location}' VALUES (24, 0, 120), (24, 1, 121), (24, 2, 122), (24, 3, 123), (24, 4, 124)"
+        )
     } else {
-        let cells: Vec<Value> = (0..120).map(expected).collect();
-        assert_eq!(content(location).await, cells);
+        slices(location, 6, 1)
+    };
+    for (cells, then) in [
+        (120, Some(&next)),
+        (if is_single { 125 } else { 140 }, None),
+    ] {
+        if is_single {
+            let query = format!("SELECT n, k, cube FROM '{location}' ORDER BY n, k");
+            let expected: Vec<Value> = (0..cells)
+                .map(|k| json!([k / 5, k % 5, f64::from(k)]))
+                .collect();
+            assert_eq!(rows(&session(), &query).await.unwrap(), expected);
+        } else {
+            let expected: Vec<Value> = (0..cells).map(expected).collect();
+            assert_eq!(content(location).await, expected);
+        }
+        if let Some(next) = then {
+            row(&session(), next).await.unwrap();
+        }
     }
     let left = left(place.parent().unwrap());
     let name = place.file_name().unwrap().to_str().unwrap();
-    assert!(
-        left.iter()
-            .all(|left| left == name || left == "cube.zarr" || left == "cube.trace"),
-        "{left:?}"
-    );
+    let is_known = |left: &String| [name, "cube.zarr", "cube.trace"].contains(&left.as_str());
+    assert!(left.iter().all(is_known), "{left:?}");
 }
 
 /// What is in a folder, but for locks.
