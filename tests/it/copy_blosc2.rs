@@ -3,6 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use hyperslab::append::{AppendOptions, IfExists, OldCells, Region, Target};
+use hyperslab::array::blueprint::{Blueprint, Codecs, NewGroup, NewVariable};
+use hyperslab::array::dtype::ElementType;
+use hyperslab::array::{AttributeValue, Attributes, Dimension};
+use hyperslab::format::blosc2::Blosc2;
+use hyperslab::store::Store;
 use serde_json::{Value, json};
 
 use crate::common::{error, row, rows, sample, session};
@@ -131,6 +137,12 @@ async fn one_array_is_a_file_whose_dimensions_are_indices() {
             json!([2, 1, 6.5]),
         ]
     );
+    // Where the name does not tell the format, the statement does; then it is a directory.
+    let named = copy.replace(place, &format!("{place}.d"));
+    let named = named.replace("OPTIONS", "STORED AS BLOSC2 OPTIONS");
+    assert_eq!(row(&session, &named).await.unwrap(), [json!(4)]);
+    assert!(folder.path().join("c.b2nd.d").is_dir());
+    std::fs::remove_dir_all(folder.path().join("c.b2nd.d")).unwrap();
     let units = format!("SELECT units FROM array_info('{place}')");
     assert_eq!(row(&session, &units).await.unwrap(), [json!("K")]);
     let text = error(&session, &copy).await;
@@ -199,6 +211,12 @@ async fn what_cannot_be_made_leaves_nothing() {
             format!("SELECT a, b, c, n AS \".n\" FROM {GRID}"),
             "dims 'a,b'",
             "\".n\" cannot be the name of a file",
+        ),
+        (
+            "l.b2d",
+            format!("SELECT * FROM {GRID}"),
+            "dims 'a,b', zarr_format '3'",
+            "zarr_format' is for Zarr, not for blosc2",
         ),
         (
             "j.b2d",
@@ -301,6 +319,127 @@ async fn a_copy_to_a_disk_that_fails_leaves_nothing() {
                 whole(&place, query).await;
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn groups_and_cells_that_nobody_writes_are_made_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("world.b2d");
+    let place = place.to_str().unwrap();
+    let variable = |path: &str, dimensions: &[&str], shape: &[u64], fill: Option<i128>| {
+        let fill = fill.map(|fill| {
+            let values = vec![fill];
+            let element = ElementType::Int16;
+            (
+                "_FillValue".to_owned(),
+                AttributeValue::Integers { element, values },
+            )
+        });
+        NewVariable {
+            path: path.to_owned(),
+            element: ElementType::Int16,
+            dimensions: dimensions.iter().map(|name| (*name).to_owned()).collect(),
+            shape: shape.to_vec(),
+            chunk: vec![2; shape.len()],
+            shard: None,
+            codecs: Codecs::Usual,
+            fill: None,
+            attributes: Attributes(fill.into_iter().collect()),
+        }
+    };
+    let single = AttributeValue::Floats {
+        element: ElementType::Float32,
+        values: vec![0.5, 8.25],
+    };
+    let names = AttributeValue::Texts(vec!["a".to_owned(), "b".to_owned()]);
+    let mut sst = variable("ocean/deep/sst", &["x"], &[5], Some(-5));
+    sst.attributes.0.push(("range".to_owned(), single));
+    let blueprint = Blueprint {
+        version: None,
+        groups: vec![
+            NewGroup {
+                path: String::new(),
+                dimensions: vec![dimension("x", 5)],
+                ..NewGroup::default()
+            },
+            NewGroup {
+                path: "ocean".to_owned(),
+                attributes: Attributes(vec![("names".to_owned(), names)]),
+                dimensions: vec![dimension("y", 3)],
+            },
+        ],
+        variables: vec![
+            variable("depth", &["x"], &[5], None),
+            variable("ocean/ice", &["y", "x"], &[3, 5], Some(7)),
+            sst,
+        ],
+    };
+    let target = Target::new(Store::open(place).unwrap(), &Blosc2);
+    let options = AppendOptions::default();
+    let mut new = target
+        .create(&blueprint, IfExists::Refuse, options)
+        .await
+        .unwrap();
+    let region = |variable: &str, start: &[u64], shape: &[u64], cells: &[i16]| Region {
+        variable: variable.to_owned(),
+        start: start.to_vec(),
+        shape: shape.to_vec(),
+        cells: cells.iter().flat_map(|cell| cell.to_le_bytes()).collect(),
+        old: OldCells::Kept,
+    };
+    // The later chunks first, one of them twice, the others never.
+    for region in [
+        region("ocean/deep/sst", &[4], &[1], &[44]),
+        region("ocean/deep/sst", &[0], &[2], &[1, 1]),
+        region("ocean/deep/sst", &[0], &[2], &[40, 41]),
+        region("ocean/ice", &[2, 0], &[1, 2], &[20, 21]),
+    ] {
+        new.write(region).await.unwrap();
+    }
+    assert!(
+        error(&session(), &format!("SELECT * FROM '{place}'"))
+            .await
+            .contains("not")
+    );
+    new.commit("create").await.unwrap();
+    let session = session();
+    for (table, expected) in [
+        ("depth", json!([0, 0, 0, 0, 0])),
+        ("\"ocean/deep/sst\"", json!([40, 41, null, null, 44])),
+    ] {
+        let query = format!("SELECT * FROM '{place}'.{table} ORDER BY x");
+        let cells: Vec<Value> = rows(&session, &query)
+            .await
+            .unwrap()
+            .iter()
+            .map(|row| row[1].clone())
+            .collect();
+        assert_eq!(Value::Array(cells), expected);
+    }
+    let query =
+        format!("SELECT y, x, ice FROM '{place}'.\"ocean/ice\" WHERE ice IS NOT NULL ORDER BY x");
+    assert_eq!(
+        rows(&session, &query).await.unwrap(),
+        [json!([2, 0, 20]), json!([2, 1, 21])]
+    );
+    let attributes = format!(
+        "SELECT name, type, value FROM array_attributes('{place}') WHERE name IN ('names', 'range') ORDER BY name"
+    );
+    assert_eq!(
+        rows(&session, &attributes).await.unwrap(),
+        [
+            json!(["names", "string", "a, b"]),
+            json!(["range", "float32", "0.5, 8.25"])
+        ]
+    );
+}
+
+fn dimension(name: &str, length: u64) -> Dimension {
+    Dimension {
+        name: name.to_owned(),
+        length,
+        unlimited: false,
     }
 }
 
