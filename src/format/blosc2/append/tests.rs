@@ -249,7 +249,7 @@ async fn a_new_array_is_what_the_library_makes_of_it() {
     let values: Vec<u8> = (0..8_i32)
         .flat_map(|i| (i * 77_777_777).to_le_bytes())
         .collect();
-    for (coord, cells) in [([1, 0], [0; 32].as_slice()), ([0, 0], &values)] {
+    for (coord, cells) in [([1, 0], &[0; 32][..]), ([0, 0], &values[..])] {
         let chunk = pipeline.encode_borrowed(cells, &mut scratch).unwrap();
         writer.put(&mut out, &coord, chunk).unwrap();
     }
