@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 
+mod files;
 pub mod lock;
 pub mod patch;
 mod private;

@@ -13,6 +13,7 @@ mod cli;
 mod common;
 mod contract;
 mod copy;
+mod copy_blosc2;
 mod corpus;
 mod create;
 mod floors;
