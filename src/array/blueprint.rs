@@ -6,7 +6,10 @@ use async_trait::async_trait;
 
 use crate::array::chunk::{ChunkAddress, ChunkGrid, ChunkIndex, ElementOrder};
 use crate::array::dtype::ElementType;
-use crate::array::{Attributes, Dataset, Dimension, Group, Layout, Variable};
+use crate::array::number;
+use crate::array::{
+    AttributeValue, Attributes, Dataset, Dimension, Group, Layout, Variable,
+};
 use crate::codec::CodecPipeline;
 use crate::codec::encode::Encoder;
 use crate::error::{Error, Result};
@@ -183,6 +186,36 @@ impl NewVariable {
             }
         }
         ChunkGrid::new(self.shape.clone(), self.chunk.clone()).map_err(|error| wrong(&error))
+    }
+
+    /// The element that stands for cells without a value, if anything says which.
+    ///
+    /// # Errors
+    /// `Invalid` when its `_FillValue` is a number that its elements cannot be.
+    pub fn declared_fill(&self) -> Result<Option<Vec<u8>>> {
+        if let Some(fill) = &self.fill {
+            let mut fill = fill.clone();
+            fill.resize(self.element.size().unwrap_or(fill.len()), 0);
+            return Ok(Some(fill));
+        }
+        let Some(value) = self.attributes.get("_FillValue") else {
+            return Ok(None);
+        };
+        let is_number = match value {
+            AttributeValue::Integers { values, .. } => values.len() == 1,
+            AttributeValue::Floats { values, .. } => values.len() == 1,
+            AttributeValue::Text(_) | AttributeValue::Texts(_) | AttributeValue::Json(_) => false,
+        };
+        if !is_number {
+            return Ok(None);
+        }
+        let fill = number::element(value, self.element).ok_or_else(|| {
+            Error::Invalid(format!(
+                "the fill value {value} cannot be stored as {}",
+                self.element.name()
+            ))
+        })?;
+        Ok(Some(fill))
     }
 
     /// The variable that it will be, without any chunk yet.

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::array::dtype::ElementType;
 use crate::array::{AttributeValue, Attributes};
-use crate::cf::number::{Number, nearest_f32, scalars};
+use crate::array::number::nearest_f32;
+use crate::cf::number::{Number, scalars};
 use crate::cf::time::Count;
 use crate::error::{Error, Result};
 
