@@ -124,27 +124,61 @@ impl Blueprint {
         group.map_or_else(Attributes::default, |group| group.attributes.clone())
     }
 
-    /// The dataset that it will be, in which no cell is written, as far as formats agree; only the root group.
+    /// The paths of all groups, parents before children: those that are declared, and those that variables are in.
+    #[must_use]
+    pub fn paths(&self) -> Vec<String> {
+        let mut paths = vec![String::new()];
+        let declared = self.groups.iter().map(|group| group.path.as_str());
+        let parents = self
+            .variables
+            .iter()
+            .filter_map(|variable| Some(variable.path.rsplit_once('/')?.0));
+        for path in declared.chain(parents) {
+            let ends = path.match_indices('/').map(|(at, _)| at);
+            for end in ends.chain([path.len()]) {
+                let outer = path.get(..end).unwrap_or_default().to_owned();
+                if !paths.contains(&outer) {
+                    paths.push(outer);
+                }
+            }
+        }
+        paths
+    }
+
+    /// The dataset that it will be, in which no cell is written, as far as formats agree.
     ///
     /// # Errors
     /// `Invalid` when the extents of a variable do not belong together.
     pub fn dataset(&self, location: &str, format: &'static str) -> Result<Dataset> {
-        let root = self.groups.iter().find(|group| group.path.is_empty());
-        let in_root = |variable: &&NewVariable| !variable.path.contains('/');
         Ok(Dataset {
             location: location.to_owned(),
             format,
-            root: Group {
-                attributes: self.attributes(""),
-                dimensions: root.map_or_else(Vec::new, |root| root.dimensions.clone()),
-                variables: self
-                    .variables
-                    .iter()
-                    .filter(in_root)
-                    .map(NewVariable::variable)
-                    .collect::<Result<_>>()?,
-                ..Group::default()
-            },
+            root: self.group("", &self.paths())?,
+        })
+    }
+
+    /// The group at `path`, one of `paths`, with all that is in it.
+    fn group(&self, path: &str, paths: &[String]) -> Result<Group> {
+        let parent = |path: &str| match path.rsplit_once('/') {
+            Some((parent, _)) => parent.to_owned(),
+            None => String::new(),
+        };
+        let declared = self.groups.iter().find(|group| group.path == path);
+        let variables = self.variables.iter();
+        let below = paths.iter().filter(|below| !below.is_empty());
+        Ok(Group {
+            path: path.to_owned(),
+            attributes: self.attributes(path),
+            dimensions: declared.map_or_else(Vec::new, |group| group.dimensions.clone()),
+            variables: variables
+                .filter(|variable| parent(&variable.path) == path)
+                .map(NewVariable::variable)
+                .collect::<Result<_>>()?,
+            unreadable: Vec::new(),
+            groups: below
+                .filter(|below| parent(below) == path)
+                .map(|below| self.group(below, paths))
+                .collect::<Result<_>>()?,
         })
     }
 }

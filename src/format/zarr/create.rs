@@ -34,22 +34,7 @@ pub(super) fn documents(blueprint: &Blueprint) -> Result<(&'static str, Document
             )));
         }
     };
-    let mut groups = vec![String::new()];
-    let declared = blueprint.groups.iter().map(|group| group.path.as_str());
-    let parents = blueprint
-        .variables
-        .iter()
-        .filter_map(|variable| Some(variable.path.rsplit_once('/')?.0));
-    for path in declared.chain(parents) {
-        let ends = path.match_indices('/').map(|(at, _)| at);
-        for end in ends.chain([path.len()]) {
-            let outer = path.get(..end).unwrap_or_default().to_owned();
-            if !groups.contains(&outer) {
-                groups.push(outer);
-            }
-        }
-    }
-    for path in &groups {
+    for path in &blueprint.paths() {
         let attributes = attributes(&blueprint.attributes(path));
         if v3 {
             let group = object([
