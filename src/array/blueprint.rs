@@ -7,9 +7,7 @@ use async_trait::async_trait;
 use crate::array::chunk::{ChunkAddress, ChunkGrid, ChunkIndex, ElementOrder};
 use crate::array::dtype::ElementType;
 use crate::array::number;
-use crate::array::{
-    AttributeValue, Attributes, Dataset, Dimension, Group, Layout, Variable,
-};
+use crate::array::{AttributeValue, Attributes, Dataset, Dimension, Group, Layout, Variable};
 use crate::codec::CodecPipeline;
 use crate::codec::encode::Encoder;
 use crate::error::{Error, Result};

@@ -89,9 +89,7 @@ fn of_integer(value: i128, element: ElementType) -> Option<Vec<u8>> {
         ElementType::UInt16 => bytes(value, u16::to_le_bytes),
         ElementType::UInt32 => bytes(value, u32::to_le_bytes),
         ElementType::UInt64 => bytes(value, u64::to_le_bytes),
-        ElementType::Bool => (0..=1)
-            .contains(&value)
-            .then(|| vec![u8::from(value == 1)]),
+        ElementType::Bool => (0..=1).contains(&value).then(|| vec![u8::from(value == 1)]),
         ElementType::Float16 => Some(nearest_f16(value as f64).to_le_bytes().into()),
         ElementType::Float32 => Some((value as f32).to_le_bytes().into()),
         ElementType::Float64 => Some((value as f64).to_le_bytes().into()),

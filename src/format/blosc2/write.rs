@@ -151,7 +151,12 @@ impl NewFrame {
     ///
     /// # Errors
     /// `Invalid` if the chunk is none of this array, `Io` if the output fails.
-    pub fn put(&mut self, out: &mut (impl Write + Seek), coord: &[u64], chunk: &[u8]) -> Result<()> {
+    pub fn put(
+        &mut self,
+        out: &mut (impl Write + Seek),
+        coord: &[u64],
+        chunk: &[u8],
+    ) -> Result<()> {
         let content = check(chunk, &self.cut).within(|| format!("chunk {coord:?}"))?;
         let at = match content {
             Content::Zeros => ZEROS,

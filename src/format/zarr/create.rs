@@ -103,7 +103,9 @@ fn array_v2(variable: &NewVariable) -> Result<Json> {
         None => Json::Null,
     };
     let filters: Vec<Json> = steps.iter().map(codec_v2).collect();
-    let fill = variable.declared_fill()?.map_or(Json::Null, |fill| element(&fill, variable.element));
+    let fill = variable
+        .declared_fill()?
+        .map_or(Json::Null, |fill| element(&fill, variable.element));
     Ok(object([
         ("shape", counts(&variable.shape)),
         ("chunks", counts(&variable.chunk)),

@@ -49,9 +49,8 @@ pub(super) fn fill_value(json: &Json, dtype: DataType) -> Result<Vec<u8>> {
         ElementType::UInt64 => whole(json, u64::to_le_bytes),
         ElementType::Float16 => bits(json, u16::to_le_bytes)
             .or_else(|| Some(nearest_f16(float(json)?).to_le_bytes().into())),
-        ElementType::Float32 => {
-            bits(json, u32::to_le_bytes).or_else(|| Some(nearest_f32(float(json)?).to_le_bytes().into()))
-        }
+        ElementType::Float32 => bits(json, u32::to_le_bytes)
+            .or_else(|| Some(nearest_f32(float(json)?).to_le_bytes().into())),
         ElementType::Float64 => {
             bits(json, u64::to_le_bytes).or_else(|| Some(float(json)?.to_le_bytes().into()))
         }
