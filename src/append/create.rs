@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{
     AppendOptions, Target, Transaction, journal, lengths, private, refuse_foreign_lock, release,
+    words,
 };
 use crate::array::blueprint::Blueprint;
 use crate::error::{Error, Result};
@@ -78,6 +79,7 @@ impl Target {
                 options,
                 lock,
                 lengths: lengths(appender.dataset()),
+                dataset: words(appender.dataset()),
                 appender,
                 last: None,
                 is_file: makes == Kind::Object,

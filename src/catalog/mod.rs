@@ -18,7 +18,7 @@ use crate::append::{self, Target};
 use crate::array::cut::cut;
 use crate::array::{Dataset, Group, Variable};
 use crate::catalog::tables::TableParts;
-use crate::cf::join_chars;
+use crate::cf::join_words;
 use crate::cf::roles::{self, Role};
 use crate::error::{Error, Result, Within};
 use crate::format::Format;
@@ -269,15 +269,6 @@ fn interpret(root: &mut Group) {
         .collect();
     let roles = roles::roles(root);
     inherit_units(root, &roles, &variables);
-}
-
-fn join_words(group: &mut Group) {
-    for variable in &mut group.variables {
-        if let Some(words) = join_chars(variable) {
-            *variable = Arc::new(words);
-        }
-    }
-    group.groups.iter_mut().for_each(join_words);
 }
 
 fn inherit_units(

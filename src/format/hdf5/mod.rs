@@ -29,6 +29,7 @@ use async_trait::async_trait;
 
 use crate::array::blueprint::Blueprint;
 use crate::array::chunk::ElementOrder;
+use crate::array::dtype::ElementType;
 use crate::array::{Dataset, Dimension, Group, Layout, Unreadable, Variable};
 use crate::error::{Error, Result, Within};
 use crate::format::hdf5::index::Chunks;
@@ -109,6 +110,10 @@ impl Format for Hdf5 {
 
     fn makes(&self, _store: &Store) -> Kind {
         Kind::Object
+    }
+
+    fn text_element(&self, _characters: u32, bytes: u32) -> ElementType {
+        ElementType::Bytes(bytes.max(1))
     }
 
     async fn create(

@@ -192,8 +192,8 @@ impl Spec {
         Ok(Shape { dims, variables })
     }
 
-    /// The dataset for rows of `schema`, the dimensions of which have these lengths (the first may grow); `width` is the
-    /// number of characters of the longest text in a column.
+    /// The dataset for rows of `schema`, the dimensions of which have these lengths (the first may grow); `text` tells
+    /// the elements of a column of texts.
     ///
     /// # Errors
     /// `Invalid` when options and columns do not belong together, `Unsupported` for a type that cannot be stored.
@@ -202,7 +202,7 @@ impl Spec {
         schema: &Schema,
         shape: &Shape,
         lengths: &[u64],
-        width: &dyn Fn(usize) -> Option<u32>,
+        text: &dyn Fn(usize) -> Option<ElementType>,
     ) -> Result<Blueprint> {
         let field = |at: usize| {
             let field = schema.fields().get(at);
@@ -232,7 +232,7 @@ impl Spec {
                 &names,
                 &own,
                 Role::Coordinate,
-                width(*at),
+                text(*at),
             )?);
         }
         for (at, axes) in &shape.variables {
@@ -246,7 +246,7 @@ impl Spec {
             let own: Vec<_> = own
                 .map(|((axis, length), chunk)| (*axis, *length, *chunk))
                 .collect();
-            variables.push(self.variable(field, &names, &own, Role::Data, width(*at))?);
+            variables.push(self.variable(field, &names, &own, Role::Data, text(*at))?);
         }
         Ok(Blueprint {
             version: self.version,
@@ -315,16 +315,15 @@ impl Spec {
         names: &[String],
         own: &[(usize, u64, u64)],
         role: Role,
-        width: Option<u32>,
+        text: Option<ElementType>,
     ) -> Result<NewVariable> {
         let name = field.name();
         let spec = self.column(name);
         let time = time_units(field);
-        let natural = match (element_of(field.data_type()), width) {
+        let natural = match element_of(field.data_type()) {
             _ if time.is_some() => Some(ElementType::Float64),
-            (Some(element), _) => Some(element),
-            (None, Some(width)) => Some(ElementType::Utf32(width.max(1))),
-            (None, None) => None,
+            Some(element) => Some(element),
+            None => text,
         };
         let element = spec
             .and_then(|spec| spec.element)

@@ -193,7 +193,11 @@ impl Fields {
     ///
     /// # Errors
     /// As [`Fields::uint`].
-    pub(in crate::format::hdf5) fn address(&mut self, address: Option<u64>, width: usize) -> Result<()> {
+    pub(in crate::format::hdf5) fn address(
+        &mut self,
+        address: Option<u64>,
+        width: usize,
+    ) -> Result<()> {
         match address {
             Some(address) => self.uint(address, width),
             None => {

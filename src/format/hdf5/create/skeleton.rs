@@ -226,6 +226,15 @@ fn put_conventions(
         space,
         data,
     };
+    if planned.dimensions.len() > usize::from(planned.scale_of.is_some()) {
+        let mut ids = Vec::new();
+        for dimension in &planned.dimensions {
+            ids.extend(u32::try_from(*dimension).unwrap_or_default().to_le_bytes());
+        }
+        let datatype = messages::datatype(ElementType::Int32)?;
+        let space = messages::space(&[planned.dimensions.len() as u64], None)?;
+        attributes.push(put("_Netcdf4Coordinates", datatype, space, ids));
+    }
     if let Some(of) = planned.scale_of {
         let length = plan
             .dimensions
@@ -234,19 +243,12 @@ fn put_conventions(
         let name = match planned.variable {
             Some(_) => planned.name.clone(),
             None => {
-                format!("This is a netCDF dimension but not a netCDF variable{length:>10}")
+                format!("This is a netCDF dimension but not a netCDF variable.{length:>10}")
             }
         };
         attributes.push(terminated("CLASS", "DIMENSION_SCALE")?);
         attributes.push(terminated("NAME", &name)?);
         attributes.extend(numbers("_Netcdf4Dimid", &id(of), None)?);
-        if planned.dimensions.len() > 1 {
-            let ids = AttributeValue::Integers {
-                element: ElementType::Int32,
-                values: planned.dimensions.iter().map(|at| *at as i128).collect(),
-            };
-            attributes.extend(numbers("_Netcdf4Coordinates", &ids, None)?);
-        }
         let mut users = Vec::new();
         let mut count = 0;
         for (user, dataset) in plan.datasets.iter().enumerate() {
@@ -365,13 +367,13 @@ fn number_attribute(element: ElementType, value: i128) -> AttributeValue {
     }
 }
 
-/// An attribute of one text, as netCDF-C writes it: as long as it is, nothing if it is empty.
+/// An attribute of one text, as netCDF-C writes it: as long as it is, and one NUL if it is empty.
 fn text(name: &str, value: &str) -> Result<Attribute> {
-    let space = if value.is_empty() { NULL } else { SCALAR };
+    let value = if value.is_empty() { "\0" } else { value };
     Ok(Attribute {
         name: name.to_owned(),
-        datatype: messages::fixed_text(value.len().max(1), charset(value))?,
-        space: space.to_vec(),
+        datatype: messages::fixed_text(value.len(), charset(value))?,
+        space: SCALAR.to_vec(),
         data: value.as_bytes().to_vec(),
     })
 }
