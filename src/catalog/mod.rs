@@ -307,7 +307,7 @@ fn split_version(location: &str) -> Result<Option<(&str, u64)>> {
 fn is_called(format: &str, name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     match name.as_str() {
-        "netcdf" | "nc" => matches!(format, "hdf5" | "netcdf3"),
+        "netcdf" | "nc" | "cdf" => matches!(format, "hdf5" | "netcdf3"),
         "netcdf4" | "nc4" | "hdf" | "h5" => format == "hdf5",
         "b2nd" => format == "blosc2",
         name => format == name,

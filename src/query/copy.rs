@@ -161,7 +161,9 @@ impl CopySink {
         let text = |column: usize| {
             let axis = self.shape.dims.iter().position(|dim| *dim == column);
             let known = axis.and_then(|axis| coordinates.get(axis)).map(longest);
-            let first = head.iter().filter_map(|batch| longest(batch.column(column)));
+            let first = head
+                .iter()
+                .filter_map(|batch| longest(batch.column(column)));
             let first = first.reduce(|a, b| (a.0.max(b.0), a.1.max(b.1)));
             let (characters, bytes) = known.unwrap_or(first)?;
             Some(self.target.text_element(characters, bytes))

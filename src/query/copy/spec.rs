@@ -19,6 +19,9 @@ const CHUNK_BYTES: u64 = 4 << 20;
 /// Most indices of a chunk along the dimension that grows, whose length nobody knows yet.
 const GROWING_CHUNK: u64 = 4096;
 
+/// The attribute that names auxiliary coordinates.
+const COORDINATES: &str = "coordinates";
+
 /// Attributes that tell how values are stored: they are made anew, whatever the source had.
 const ENCODING: &[&str] = &[
     "_FillValue",
@@ -30,7 +33,7 @@ const ENCODING: &[&str] = &[
     "valid_range",
     "_Unsigned",
     "calendar",
-    "coordinates",
+    COORDINATES,
     "_Netcdf4Dimid",
     "_Netcdf4Coordinates",
     "NAME",
@@ -248,6 +251,7 @@ impl Spec {
                 .collect();
             variables.push(self.variable(field, &names, &own, Role::Data, text(*at))?);
         }
+        name_coordinates(schema, &mut variables);
         Ok(Blueprint {
             version: self.version,
             groups: vec![NewGroup {
@@ -392,6 +396,34 @@ impl Spec {
             fill: None,
             attributes: Attributes(attributes),
         })
+    }
+}
+
+/// Lets variables name their auxiliary coordinates, as far as those come along.
+fn name_coordinates(schema: &Schema, variables: &mut [NewVariable]) {
+    let known: Vec<(String, Vec<String>)> = variables
+        .iter()
+        .map(|variable| (variable.path.clone(), variable.dimensions.clone()))
+        .collect();
+    for variable in variables {
+        let field = schema.field_with_name(&variable.path);
+        let Some(names) = field.ok().and_then(|f| f.metadata().get(COORDINATES)) else {
+            continue;
+        };
+        let own = &variable.dimensions;
+        let is_along = |name: &&str| {
+            known.iter().any(|(other, dimensions)| {
+                other == name
+                    && *other != variable.path
+                    && !own.contains(other)
+                    && dimensions.iter().all(|dimension| own.contains(dimension))
+            })
+        };
+        let names: Vec<&str> = names.split_whitespace().filter(is_along).collect();
+        if !names.is_empty() && variable.attributes.get(COORDINATES).is_none() {
+            let names = AttributeValue::Text(names.join(" "));
+            variable.attributes.0.push((COORDINATES.into(), names));
+        }
     }
 }
 
