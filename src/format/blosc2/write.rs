@@ -157,33 +157,22 @@ impl NewFrame {
         coord: &[u64],
         chunk: &[u8],
     ) -> Result<()> {
-        let content = check(chunk, &self.cut).within(|| format!("chunk {coord:?}"))?;
-        let at = match content {
-            Content::Zeros => ZEROS,
-            Content::Data => {
-                let at = i64::try_from(self.cbytes).map_err(|_| too_long())?;
-                let end = self.cbytes.checked_add(chunk.len() as u64);
-                let end = end.ok_or_else(too_long)?;
-                out.seek(SeekFrom::Start(self.end()?)).map_err(failed)?;
-                out.write_all(chunk).map_err(failed)?;
-                self.cbytes = end;
-                at
-            }
-        };
+        let at = self.write(out, chunk);
+        let at = at.within(|| format!("chunk {coord:?}"))?;
         self.places.insert(coord.to_vec(), at);
         Ok(())
     }
 
-    /// Writes what is around the chunks, of an array of `shape`; places to which no chunk was put hold `unwritten`, if that
-    /// is given, else zeros. The output is not synced.
+    /// Writes what is around the chunks, of an array of `shape`; places to which no chunk was put hold the chunk that
+    /// `unwritten` gives, or zeros. The output is not synced.
     ///
     /// # Errors
-    /// `Invalid` if there can be no such array, `Io` if the output fails.
+    /// What `unwritten` fails with, `Invalid` if there can be no such array, `Io` if the output fails.
     pub fn finish(
-        mut self,
+        &mut self,
         mut out: impl Write + Seek,
         shape: Vec<u64>,
-        unwritten: Option<&[u8]>,
+        unwritten: impl FnOnce() -> Result<Option<Vec<u8>>>,
     ) -> Result<()> {
         let grid = ChunkGrid::new(shape, self.array.grid.chunk_shape().to_vec())?;
         self.array.grid = grid.clone();
@@ -196,19 +185,21 @@ impl NewFrame {
                 grid.shape()
             )));
         }
-        let places = |number| grid.coord(number);
-        let is_whole = || (0..grid.len()).all(|number| self.places.contains_key(&places(number)));
-        let elsewhere = match unwritten {
-            // All of those places share one chunk.
-            Some(chunk) if !is_whole() => {
-                self.put(&mut out, &[u64::MAX], chunk)?;
-                self.places.remove([u64::MAX].as_slice()).unwrap_or(ZEROS)
+        let mut offsets = Vec::new();
+        let (mut unwritten, mut elsewhere) = (Some(unwritten), ZEROS);
+        for number in 0..grid.len() {
+            if let Some(at) = self.places.get(&grid.coord(number)) {
+                offsets.push(*at);
+                continue;
             }
-            Some(_) | None => ZEROS,
-        };
-        let offset = |number| self.places.get(&places(number)).copied();
-        let offsets = (0..grid.len()).map(|number| offset(number).unwrap_or(elsewhere));
-        let offsets = offsets.collect();
+            if let Some(unwritten) = unwritten.take()
+                && let Some(chunk) = unwritten()?
+            {
+                // All of those places share one chunk.
+                elsewhere = self.write(&mut out, &chunk)?;
+            }
+            offsets.push(elsewhere);
+        }
         out.seek(SeekFrom::Start(self.end()?)).map_err(failed)?;
         let writer = FrameWriter {
             out,
@@ -218,6 +209,19 @@ impl NewFrame {
             cbytes: self.cbytes,
         };
         writer.finish().map(drop)
+    }
+
+    /// Writes a chunk behind the others, and returns where it is.
+    fn write(&mut self, out: &mut (impl Write + Seek), chunk: &[u8]) -> Result<i64> {
+        if check(chunk, &self.cut)? == Content::Zeros {
+            return Ok(ZEROS);
+        }
+        let at = i64::try_from(self.cbytes).map_err(|_| too_long())?;
+        let cbytes = self.cbytes.checked_add(chunk.len() as u64);
+        out.seek(SeekFrom::Start(self.end()?)).map_err(failed)?;
+        out.write_all(chunk).map_err(failed)?;
+        self.cbytes = cbytes.ok_or_else(too_long)?;
+        Ok(at)
     }
 
     /// Where the chunks end.
