@@ -53,6 +53,13 @@ impl Target {
         let store = &self.store;
         check_parent(store)?;
         let makes = self.format.makes(store);
+        if makes == Kind::Object && !store.is_local() {
+            return Err(Error::Unsupported(format!(
+                "{}: files of format {} can only be made on this machine",
+                store.location(),
+                self.format.name()
+            )));
+        }
         if let Ok(kind) = store.kind().await {
             self.check_place(kind, makes, existing)?;
             refuse_foreign_lock(store).await?;

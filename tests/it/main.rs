@@ -13,6 +13,7 @@ mod cli;
 mod common;
 mod contract;
 mod copy;
+mod copy_netcdf;
 mod corpus;
 mod floors;
 mod formats;

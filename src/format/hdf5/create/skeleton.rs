@@ -112,7 +112,9 @@ impl Parts {
         }
         for (at, planned) in plan.datasets.iter().enumerate() {
             let header = dataset(plan, at, planned, addresses, &mut heap);
-            parts.datasets.push(header.within(|| planned.name.clone())?);
+            parts
+                .datasets
+                .push(header.within(|| format!("variable {}", planned.name))?);
             let value = planned
                 .variable
                 .as_ref()
