@@ -20,7 +20,7 @@ use std::sync::Arc;
 use crate::array::cut;
 use crate::array::dtype::ElementType;
 use crate::array::{Attributes, Dataset, Variable};
-use crate::cf::join_chars;
+use crate::cf::join_words;
 use crate::error::{Error, Result, Within};
 use crate::format::{Appender, Format, Publication};
 use crate::store::lock::{Lock, LockOptions};
@@ -70,8 +70,8 @@ pub struct Transaction {
     options: AppendOptions,
     lock: Arc<Lock>,
     appender: Box<dyn Appender>,
-    /// The dataset with dimensions that have got their first indices.
-    defined: Option<Dataset>,
+    /// What the appender changes, characters joined to words.
+    dataset: Dataset,
     /// The newest version that the log knows.
     last: Option<Entry>,
     /// Whether the dataset is one file, which has no log.
@@ -93,6 +93,12 @@ impl Target {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The elements in which a new dataset stores texts of at most so many characters and bytes.
+    #[must_use]
+    pub fn text_element(&self, characters: u32, bytes: u32) -> ElementType {
+        self.format.text_element(characters, bytes)
     }
 
     /// Begins a transaction; others wait until it ends.
@@ -131,8 +137,8 @@ impl Target {
                 options,
                 lock,
                 lengths: lengths(appender.dataset()),
+                dataset: words(appender.dataset()),
                 appender,
-                defined: None,
                 last,
                 rewrites: false,
                 creates: false,
@@ -146,14 +152,11 @@ impl Target {
 }
 
 impl Transaction {
-    /// The dataset before the change, which nobody else changes meanwhile, but with what [`Transaction::define`] has made of
-    /// it.
+    /// The dataset before the change, which nobody else changes meanwhile, with what [`Transaction::define`] has made of it;
+    /// characters are joined to words.
     #[must_use]
     pub fn dataset(&self) -> &Dataset {
-        match &self.defined {
-            Some(defined) => defined,
-            None => self.appender.dataset(),
-        }
+        &self.dataset
     }
 
     /// Where the dataset is.
@@ -167,9 +170,15 @@ impl Transaction {
     /// # Errors
     /// As [`Appender::piece`].
     pub fn piece(&self, variable: &str) -> Result<Vec<u64>> {
-        self.appender
-            .piece(variable)
-            .within(|| self.store.location())
+        let piece = self.appender.piece(variable);
+        let mut piece = piece.within(|| self.store.location())?;
+        // A word is always whole.
+        let groups = self.dataset.root.walk().into_iter();
+        let mut variables = groups.flat_map(|group| &group.variables);
+        if let Some(variable) = variables.find(|known| known.path == variable) {
+            piece.truncate(variable.shape().len());
+        }
+        Ok(piece)
     }
 
     /// The variables that grow with a dimension of a group, characters joined to words.
@@ -183,7 +192,6 @@ impl Transaction {
         };
         variables
             .map(|variable| own(&variable.path).unwrap_or(variable))
-            .map(|variable| join_chars(&variable).map_or(variable, Arc::new))
             .collect()
     }
 
@@ -220,10 +228,10 @@ impl Transaction {
     /// # Errors
     /// As [`Appender::resize`]; `Invalid` when it has indices already.
     pub fn define(&mut self, group: &str, dimension: &str, length: u64) -> Result<()> {
-        let defined = cut::define(self.dataset(), group, dimension, length)
+        let defined = cut::define(&self.dataset, group, dimension, length)
             .within(|| self.store.location())?;
         self.resize(group, dimension, length)?;
-        self.defined = Some(defined);
+        self.dataset = defined;
         Ok(())
     }
 
@@ -295,7 +303,7 @@ impl Transaction {
 
     /// The length of the words of a region, if it is one of words that are stored as characters.
     fn word(&self, region: &Region) -> Option<u64> {
-        let groups = self.dataset().root.walk().into_iter();
+        let groups = self.appender.dataset().root.walk().into_iter();
         let variable = groups
             .flat_map(|group| &group.variables)
             .find(|variable| variable.path == region.variable)?;
@@ -478,6 +486,13 @@ async fn refuse_foreign_lock(store: &Store) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// A dataset whose characters are joined to words.
+fn words(dataset: &Dataset) -> Dataset {
+    let mut words = dataset.clone();
+    join_words(&mut words.root);
+    words
 }
 
 /// The lengths of all dimensions, by `group/name`.

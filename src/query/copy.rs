@@ -123,14 +123,20 @@ impl CopySink {
             .iter()
             .map(|values| values.len() as u64)
             .collect();
-        let width = |column: usize| {
+        let text = |column: usize| {
             let axis = self.shape.dims.iter().position(|dim| *dim == column);
-            let known = axis.and_then(|axis| coordinates.get(axis)).map(characters);
-            let first = head.iter().map(|batch| characters(batch.column(column)));
-            known.or_else(|| first.max()).flatten()
+            let known = axis.and_then(|axis| coordinates.get(axis)).map(longest);
+            let first = head
+                .iter()
+                .filter_map(|batch| longest(batch.column(column)));
+            let first = first.reduce(|a, b| (a.0.max(b.0), a.1.max(b.1)));
+            let name = self.schema.field(column).name();
+            let told = self.spec.width(name).map(|width| (width, width));
+            let (characters, bytes) = told.or(known.unwrap_or(first))?;
+            Some(self.target.text_element(characters, bytes))
         };
         self.spec
-            .blueprint(&self.schema, &self.shape, &lengths, &width)
+            .blueprint(&self.schema, &self.shape, &lengths, &text)
     }
 
     /// The insertion into the dataset that is being made.
@@ -138,7 +144,7 @@ impl CopySink {
         let decode = DecodeOptions {
             decode: true,
             nan_as_null: true,
-            default_fill: false,
+            default_fill: transaction.dataset().has_netcdf_fills(),
         };
         let store = self.target.store();
         let mut columns: Vec<Column> = Vec::with_capacity(self.schema.fields().len());
@@ -235,16 +241,15 @@ fn unpacked(data_type: &DataType) -> DataType {
     }
 }
 
-/// Characters of the longest text of a column; `None` for a column that is none of text.
-fn characters(column: &ArrayRef) -> Option<u32> {
+/// The most characters and the most bytes of a text of a column; `None` for a column that is none of text.
+fn longest(column: &ArrayRef) -> Option<(u32, u32)> {
     let texts = match unpacked(column.data_type()) {
         DataType::Utf8 => cast(column, &DataType::Utf8).ok()?,
         _ => return None,
     };
-    let lengths = texts
-        .as_string::<i32>()
-        .iter()
-        .flatten()
-        .map(|text| text.chars().count());
-    u32::try_from(lengths.max().unwrap_or(1)).ok()
+    let texts = || texts.as_string::<i32>().iter().flatten();
+    let characters = texts().map(|text| text.chars().count()).max();
+    let bytes = texts().map(str::len).max();
+    let number = |longest: Option<usize>| u32::try_from(longest.unwrap_or(1)).ok();
+    Some((number(characters)?, number(bytes)?))
 }

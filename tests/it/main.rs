@@ -14,6 +14,7 @@ mod common;
 mod contract;
 mod copy;
 mod copy_blosc2;
+mod copy_netcdf;
 mod corpus;
 mod create;
 mod floors;

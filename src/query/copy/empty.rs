@@ -30,12 +30,19 @@ pub async fn create(
         length.unwrap_or(0) as u64
     });
     let lengths: Vec<u64> = lengths.collect();
-    let width = |column: usize| {
-        let axis = shape.dims.iter().position(|dim| *dim == column)?;
-        let values = coordinates.get(axis)?.as_ref()?;
-        super::characters(values)
+    let text = |column: usize| {
+        let told = schema
+            .fields()
+            .get(column)
+            .and_then(|field| spec.width(field.name()));
+        let axis = shape.dims.iter().position(|dim| *dim == column);
+        let values = axis.and_then(|axis| coordinates.get(axis)?.as_ref());
+        let longest = told
+            .map(|width| (width, width))
+            .or_else(|| super::longest(values?));
+        longest.map(|(characters, bytes)| target.text_element(characters, bytes))
     };
-    let blueprint = spec.blueprint(schema, &shape, &lengths, &width)?;
+    let blueprint = spec.blueprint(schema, &shape, &lengths, &text)?;
     let mut transaction = target.create(&blueprint, IfExists::Refuse, options).await?;
     let written = async {
         for (column, values) in shape.dims.iter().zip(&coordinates) {

@@ -25,6 +25,9 @@ const GROWING_CHUNK: u64 = 4096;
 /// More values than this are no dimension that anybody means.
 const MOST_VALUES: f64 = 1e8;
 
+/// The attribute that names auxiliary coordinates.
+const COORDINATES: &str = "coordinates";
+
 /// Attributes that tell how values are stored: they are made anew, whatever the source had.
 const ENCODING: &[&str] = &[
     "_FillValue",
@@ -36,7 +39,7 @@ const ENCODING: &[&str] = &[
     "valid_range",
     "_Unsigned",
     "calendar",
-    "coordinates",
+    COORDINATES,
     "_Netcdf4Dimid",
     "_Netcdf4Coordinates",
     "NAME",
@@ -202,6 +205,12 @@ impl Spec {
         Ok(Shape { dims, variables })
     }
 
+    /// The characters that texts of a column have at most, if an option tells it.
+    #[must_use]
+    pub fn width(&self, column: &str) -> Option<u32> {
+        self.column(column)?.width
+    }
+
     /// The coordinates that the option `values` gives the dimensions behind the first: a list of values, or, for numbers,
     /// `first:last:step`.
     ///
@@ -240,8 +249,8 @@ impl Spec {
         Ok(coordinates)
     }
 
-    /// The dataset for rows of `schema`, the dimensions of which have these lengths (the first may grow); `width` is the
-    /// number of characters of the longest text in a column.
+    /// The dataset for rows of `schema`, the dimensions of which have these lengths (the first may grow); `text` tells
+    /// the elements of a column of texts.
     ///
     /// # Errors
     /// `Invalid` when options and columns do not belong together, `Unsupported` for a type that cannot be stored.
@@ -250,7 +259,7 @@ impl Spec {
         schema: &Schema,
         shape: &Shape,
         lengths: &[u64],
-        width: &dyn Fn(usize) -> Option<u32>,
+        text: &dyn Fn(usize) -> Option<ElementType>,
     ) -> Result<Blueprint> {
         let field = |at: usize| {
             let field = schema.fields().get(at);
@@ -279,7 +288,7 @@ impl Spec {
                 &names,
                 &own,
                 Role::Coordinate,
-                width(*at),
+                text(*at),
             )?);
         }
         for (at, axes) in &shape.variables {
@@ -293,8 +302,9 @@ impl Spec {
             let own: Vec<_> = own
                 .map(|((axis, length), chunk)| (*axis, *length, *chunk))
                 .collect();
-            variables.push(self.variable(field, &names, &own, Role::Data, width(*at))?);
+            variables.push(self.variable(field, &names, &own, Role::Data, text(*at))?);
         }
+        name_coordinates(schema, &mut variables);
         Ok(Blueprint {
             version: self.version,
             groups: vec![NewGroup {
@@ -370,17 +380,15 @@ impl Spec {
         names: &[String],
         own: &[(usize, u64, u64)],
         role: Role,
-        width: Option<u32>,
+        text: Option<ElementType>,
     ) -> Result<NewVariable> {
         let name = field.name();
         let spec = self.column(name);
         let time = time_units(field);
-        let width = spec.and_then(|spec| spec.width).or(width);
-        let natural = match (element_of(field.data_type()), width) {
+        let natural = match element_of(field.data_type()) {
             _ if time.is_some() => Some(ElementType::Float64),
-            (Some(element), _) => Some(element),
-            (None, Some(width)) => Some(ElementType::Utf32(width.max(1))),
-            (None, None) => None,
+            Some(element) => Some(element),
+            None => text,
         };
         let element = spec
             .and_then(|spec| spec.element)
@@ -449,6 +457,34 @@ impl Spec {
             fill: None,
             attributes: Attributes(attributes),
         })
+    }
+}
+
+/// Lets variables name their auxiliary coordinates, as far as those come along.
+fn name_coordinates(schema: &Schema, variables: &mut [NewVariable]) {
+    let known: Vec<(String, Vec<String>)> = variables
+        .iter()
+        .map(|variable| (variable.path.clone(), variable.dimensions.clone()))
+        .collect();
+    for variable in variables {
+        let field = schema.field_with_name(&variable.path);
+        let Some(names) = field.ok().and_then(|f| f.metadata().get(COORDINATES)) else {
+            continue;
+        };
+        let own = &variable.dimensions;
+        let is_along = |name: &&str| {
+            known.iter().any(|(other, dimensions)| {
+                other == name
+                    && *other != variable.path
+                    && !own.contains(other)
+                    && dimensions.iter().all(|dimension| own.contains(dimension))
+            })
+        };
+        let names: Vec<&str> = names.split_whitespace().filter(is_along).collect();
+        if !names.is_empty() && variable.attributes.get(COORDINATES).is_none() {
+            let names = AttributeValue::Text(names.join(" "));
+            variable.attributes.0.push((COORDINATES.into(), names));
+        }
     }
 }
 
