@@ -7,7 +7,7 @@ mod concurrent;
 mod errors;
 mod existing;
 mod faults;
-mod kill;
+pub mod kill;
 mod proxy;
 mod remote;
 
