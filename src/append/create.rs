@@ -9,7 +9,7 @@ use super::{
 use crate::array::blueprint::Blueprint;
 use crate::error::{Error, Result};
 use crate::store::lock::Lock;
-use crate::store::write::{Expect, PRIVATE};
+use crate::store::write::{Expect, is_private};
 use crate::store::{Kind, Store};
 
 /// What is done about a dataset that is where another one is to be made.
@@ -132,9 +132,9 @@ async fn remove(store: &Store) -> Result<()> {
 
 /// The keys of all objects but our own.
 async fn others(store: &Store) -> Result<Vec<String>> {
-    let own = format!("{PRIVATE}/");
-    let keys = store.list_all("").await?.into_iter();
-    Ok(keys.filter(|key| !key.starts_with(&own)).collect())
+    let mut keys = store.list_all("").await?;
+    keys.retain(|key| !is_private(key));
+    Ok(keys)
 }
 
 /// A directory is made for a dataset, but those around it are not: mostly they are missing because of a typing error.

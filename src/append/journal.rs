@@ -7,7 +7,7 @@ use super::private;
 use crate::error::{Error, Result, Within};
 use crate::format::Publication;
 use crate::store::Store;
-use crate::store::write::{Durability, Expect, Object, write_id};
+use crate::store::write::{Durability, Expect, Object, aside};
 
 const NAME: &str = "commit";
 
@@ -36,12 +36,11 @@ impl Journal {
         durability: Durability,
     ) -> Result<Self> {
         let mut moves = publication.moves;
-        let place = private(&format!("aside/{}", write_id()));
         let mut staged = Vec::new();
         // In this order: with the first document, readers of the whole dataset see the change.
         let documents = publication.documents.into_iter();
-        for (number, object) in (0..).zip(documents.chain(log::objects(entries)?)) {
-            let aside = format!("{place}-{number}");
+        for object in documents.chain(log::objects(entries)?) {
+            let aside = aside();
             moves.push((aside.clone(), object.key));
             staged.push(Object {
                 key: aside,

@@ -248,9 +248,8 @@ impl Transaction {
     /// # Errors
     /// `Io` when the storage fails.
     pub async fn abandon(mut self) -> Result<()> {
-        let creates = self.creates;
         let abandoned = self.appender.abandon().await;
-        let unmarked = if creates {
+        let unmarked = if self.creates {
             create::unmark(&self.store).await
         } else {
             Ok(())

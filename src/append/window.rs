@@ -35,7 +35,13 @@ impl Window {
             .ok_or_else(too_large)?;
         let mut cells = vec![0; bytes];
         if element.iter().any(|byte| *byte != 0) {
-            fill_cells(element, &mut cells, &strides(&shape), &whole(&shape), size)?;
+            fill_cells(
+                element,
+                &mut cells,
+                &strides(&shape),
+                &Crop::all(&shape),
+                size,
+            )?;
         }
         Ok(Self {
             start,
@@ -136,7 +142,7 @@ impl Window {
                 &from,
                 &mut cells,
                 &to,
-                &whole(&shape),
+                &Crop::all(&shape),
                 self.size,
             )?;
         }
@@ -156,15 +162,4 @@ impl Window {
             old,
         }
     }
-}
-
-fn whole(extents: &[usize]) -> Crop {
-    let run = |extent: &usize| {
-        vec![Run {
-            from: 0,
-            to: 0,
-            length: *extent,
-        }]
-    };
-    Crop(extents.iter().map(run).collect())
 }

@@ -33,6 +33,43 @@ impl Dataset {
     pub fn has_netcdf_fills(&self) -> bool {
         matches!(self.format, "netcdf4" | "netcdf3")
     }
+
+    /// The dimension that a name means in the group at `path`, and the group that declares it: that one, or the nearest
+    /// one around it.
+    #[must_use]
+    pub fn dimension(&self, path: &str, name: &str) -> Option<(&Group, &Dimension)> {
+        let mut groups = self.root.walk();
+        groups.retain(|group| is_within(path, &group.path));
+        groups.sort_by_key(|group| std::cmp::Reverse(group.path.len()));
+        groups.into_iter().find_map(|group| {
+            let mut dimensions = group.dimensions.iter();
+            let dimension = dimensions.find(|dimension| dimension.name == name)?;
+            Some((group, dimension))
+        })
+    }
+
+    /// The variables along the dimension that a name means in the group at `path`, each with the axes that it is. This is
+    /// for formats that know dimensions only by what variables say: the same name with another length is another one.
+    #[must_use]
+    pub fn along(&self, path: &str, name: &str) -> Vec<(Arc<Variable>, Vec<usize>)> {
+        let Some((declaring, dimension)) = self.dimension(path, name) else {
+            return Vec::new();
+        };
+        let mut groups = self.root.walk();
+        groups.retain(|group| is_within(&group.path, &declaring.path));
+        let variables = groups.into_iter().flat_map(|group| &group.variables);
+        variables
+            .filter_map(|variable| {
+                let axes = variable.dimensions.iter().zip(variable.shape());
+                let axes: Vec<usize> = axes
+                    .enumerate()
+                    .filter(|(_, (own, length))| *own == name && **length == dimension.length)
+                    .map(|(axis, _)| axis)
+                    .collect();
+                (!axes.is_empty()).then(|| (Arc::clone(variable), axes))
+            })
+            .collect()
+    }
 }
 
 /// A group of a dataset: a namespace of dimensions, variables and further groups.
@@ -63,6 +100,15 @@ impl Group {
             next += 1;
         }
         all
+    }
+}
+
+/// Whether the group at `path` is the one at `group` or within it.
+#[must_use]
+pub fn is_within(path: &str, group: &str) -> bool {
+    match path.strip_prefix(group) {
+        Some(rest) => group.is_empty() || rest.is_empty() || rest.starts_with('/'),
+        None => false,
     }
 }
 

@@ -74,6 +74,17 @@ pub fn runs_by_chunk(dim: &IndexSet, extent: u64) -> Vec<(u64, Vec<Run>)> {
 }
 
 impl Crop {
+    /// All of a box of these extents, at its place.
+    #[must_use]
+    pub fn all(extents: &[usize]) -> Self {
+        let run = |length: &usize| Run {
+            from: 0,
+            to: 0,
+            length: *length,
+        };
+        Self(extents.iter().map(|length| vec![run(length)]).collect())
+    }
+
     /// The part of this crop that lies in a smaller box within the source (one range a dimension, in source indices),
     /// with source indices counted from that box. `None` when nothing of it is selected.
     #[must_use]

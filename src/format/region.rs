@@ -1,7 +1,12 @@
 //! Regions: boxes of cells that are written, and the pieces of a variable that they are cut into.
 
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt, stream};
+
 use crate::array::slab::{Crop, Run, copy_cells, fill_cells, strides};
-use crate::error::{Error, Result};
+use crate::codec::encode::EncodeScratch;
+use crate::error::{Error, Result, Within};
 
 /// Cells of one variable, in a box.
 #[derive(Clone, Debug)]
@@ -53,6 +58,36 @@ impl Region {
         pieces
     }
 
+    /// The stored bytes of each piece of `extent` that the region touches, by its place, in C order; `encode` makes them
+    /// of the region and the place of a piece, several at a time.
+    ///
+    /// # Errors
+    /// What `encode` says, within the variable.
+    pub fn encoded<F>(
+        self: Arc<Self>,
+        extent: &[u64],
+        encode: F,
+    ) -> impl Stream<Item = Result<(Vec<u64>, Vec<u8>)>> + Send + use<F>
+    where
+        F: Fn(&Self, &[u64], &mut EncodeScratch) -> Result<Vec<u8>> + Send + Sync + 'static,
+    {
+        let encode = Arc::new(encode);
+        stream::iter(self.pieces(extent))
+            .map(move |coord| {
+                let (region, encode) = (Arc::clone(&self), Arc::clone(&encode));
+                async move {
+                    let work = move || {
+                        let bytes = encode(&region, &coord, &mut EncodeScratch::default());
+                        Ok((coord, bytes.within(|| &region.variable)?))
+                    };
+                    tokio::task::spawn_blocking(work)
+                        .await
+                        .map_err(|e| Error::io("a chunk cannot be encoded", e))?
+                }
+            })
+            .buffered(std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
     /// The cells (elements of `size` bytes) of the whole piece at `coord`, in C order; what the region does not have of it
     /// is filled with `fill`, or zero bytes if that is empty.
     ///
@@ -91,14 +126,7 @@ impl Region {
         let mut piece = vec![0; bytes];
         let to = strides(&extent);
         if !whole && fill.iter().any(|byte| *byte != 0) {
-            let all = extent.iter().map(|extent| {
-                vec![Run {
-                    from: 0,
-                    to: 0,
-                    length: *extent,
-                }]
-            });
-            fill_cells(fill, &mut piece, &to, &Crop(all.collect()), size)?;
+            fill_cells(fill, &mut piece, &to, &Crop::all(&extent), size)?;
         }
         copy_cells(
             &self.cells,

@@ -23,6 +23,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use futures::{StreamExt, stream};
 
 use crate::append::{IfExists, Target, Transaction};
+use crate::array::blueprint::Blueprint;
 use crate::array::hyperslab::{IndexSet, Selection};
 use crate::cf::decode::{DecodeOptions, Decoding};
 use crate::error::{Error, Result};
@@ -124,6 +125,11 @@ impl CopySink {
     /// The coordinates of each dimension; of the first one, which is yet to grow, none.
     fn coordinates(&self, head: &[RecordBatch]) -> Result<Vec<ArrayRef>> {
         let first = self.shape.dims.first().copied().unwrap_or(0);
+        let front = head.first().map(|batch| batch.column(first));
+        let rows: Vec<usize> = head
+            .iter()
+            .map(|batch| leading(front, batch.column(first)))
+            .collect::<Result<_>>()?;
         let mut coordinates = Vec::with_capacity(self.shape.dims.len());
         for (axis, column) in self.shape.dims.iter().enumerate() {
             let field = self.schema.field(*column);
@@ -133,9 +139,8 @@ impl CopySink {
                 continue;
             }
             let mut distinct = Distinct::new(field.name(), &empty)?;
-            for batch in head {
-                let rows = self.rows_of_first(batch, head.first(), first)?;
-                let values = batch.column(*column).slice(0, rows);
+            for (batch, rows) in head.iter().zip(&rows) {
+                let values = batch.column(*column).slice(0, *rows);
                 distinct.add(&cast(&values, empty.data_type()).map_err(|e| invalid(&e))?)?;
             }
             let values = distinct.values()?.unwrap_or(empty);
@@ -148,26 +153,7 @@ impl CopySink {
         Ok(coordinates)
     }
 
-    /// How many rows of a batch have the first value of the first dimension.
-    fn rows_of_first(
-        &self,
-        batch: &RecordBatch,
-        front: Option<&RecordBatch>,
-        first: usize,
-    ) -> Result<usize> {
-        let Some(front) = front else { return Ok(0) };
-        let (front, values) = (front.column(first), batch.column(first));
-        let compare = make_comparator(front, values, ORDER).map_err(|e| invalid(&e))?;
-        Ok((0..values.len())
-            .find(|row| compare(0, *row).is_ne())
-            .unwrap_or(values.len()))
-    }
-
-    fn blueprint(
-        &self,
-        head: &[RecordBatch],
-        coordinates: &[ArrayRef],
-    ) -> Result<crate::array::blueprint::Blueprint> {
+    fn blueprint(&self, head: &[RecordBatch], coordinates: &[ArrayRef]) -> Result<Blueprint> {
         let lengths: Vec<u64> = coordinates
             .iter()
             .map(|values| values.len() as u64)
@@ -300,4 +286,12 @@ fn characters(column: &ArrayRef) -> Option<u32> {
 
 fn invalid(error: &arrow::error::ArrowError) -> Error {
     Error::Invalid(error.to_string())
+}
+
+/// How many of the first values are the first one of `front`.
+fn leading(front: Option<&ArrayRef>, values: &ArrayRef) -> Result<usize> {
+    let Some(front) = front else { return Ok(0) };
+    let compare = make_comparator(front, values, ORDER).map_err(|e| invalid(&e))?;
+    let other = (0..values.len()).find(|row| compare(0, *row).is_ne());
+    Ok(other.unwrap_or(values.len()))
 }

@@ -224,16 +224,11 @@ impl DataSink for ArraySink {
 
 impl DisplayAs for ArraySink {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let dimension = self
-            .grid
-            .axes
-            .get(self.grows)
-            .map(|axis| axis.name.as_str());
         write!(
             f,
             "ArrayInsert({}, along={}, existing={:?}, missing={:?})",
             self.grid.name,
-            dimension.unwrap_or_default(),
+            self.growing(),
             self.options.existing,
             self.options.missing
         )

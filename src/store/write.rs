@@ -267,7 +267,29 @@ impl Store {
     /// # Errors
     /// `Io` when the storage fails.
     pub async fn get_versioned(&self, key: &str) -> Result<Option<(Bytes, Version)>> {
+        self.get_bounded(key, u64::MAX).await
+    }
+
+    /// The same of an object of at most `most` bytes.
+    ///
+    /// # Errors
+    /// `Exhausted` when it has more, `Io` when the storage fails.
+    pub async fn get_bounded(&self, key: &str, most: u64) -> Result<Option<(Bytes, Version)>> {
+        let bounded = |size: u64| {
+            if size <= most {
+                return Ok(());
+            }
+            Err(Error::Exhausted(format!(
+                "{} has {size} bytes, of which at most {most} are allowed",
+                self.place(key)
+            )))
+        };
         let Backend::Remote { objects, prefix } = &self.backend else {
+            match self.size(key).await {
+                Ok(size) => bounded(size)?,
+                Err(Error::NotFound(_)) => return Ok(None),
+                Err(error) => return Err(error),
+            }
             return Ok(self.get(key).await?.map(|bytes| (bytes, Version::NONE)));
         };
         let got = match objects.get(&below(prefix, key)).await {
@@ -275,6 +297,7 @@ impl Store {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(e) => return Err(self.remote_failed(key, e)),
         };
+        bounded(got.meta.size)?;
         let version = Version {
             e_tag: got.meta.e_tag.clone(),
             version: got.meta.version.clone(),
@@ -463,6 +486,18 @@ impl Version {
         e_tag: None,
         version: None,
     };
+}
+
+/// A key for an object that is put aside until it is moved to its place.
+#[must_use]
+pub fn aside() -> String {
+    format!("{PRIVATE}/aside/{}", write_id())
+}
+
+/// Whether a key is that of an object which is no part of the dataset.
+#[must_use]
+pub fn is_private(key: &str) -> bool {
+    key.split('/').next() == Some(PRIVATE)
 }
 
 /// A name that no other writer gives.

@@ -12,17 +12,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::TryStreamExt;
 
 use super::Blosc2;
 use super::append::{Growth, OldArray};
 use super::blocks;
 use crate::array::chunk::ElementOrder;
 use crate::array::{Dataset, Variable};
-use crate::codec::encode::EncodeScratch;
-use crate::error::{Error, Result, Within};
+use crate::error::{Error, Result};
 use crate::format::{Appender, Format, Publication, Region};
 use crate::store::replace::{Identity, Replacement};
-use crate::store::write::{Durability, Expect, Object, PRIVATE, write_id};
+use crate::store::write::{Durability, Expect, Object, aside};
 use crate::store::{Kind, Store};
 
 /// A dataset that is being changed.
@@ -34,8 +34,6 @@ pub(super) struct Blosc2Appender {
     /// What tells whether a dataset of one file is still the same.
     found: Option<Identity>,
     arrays: BTreeMap<String, Array>,
-    /// Name of the place for what is put aside.
-    aside: String,
     moves: Vec<(String, String)>,
 }
 
@@ -43,7 +41,6 @@ pub(super) struct Blosc2Appender {
 #[derive(Debug)]
 struct Array {
     variable: Arc<Variable>,
-    group: String,
     /// Extents after the change.
     shape: Vec<u64>,
     old: Option<OldArray>,
@@ -65,7 +62,6 @@ pub(super) async fn begin(store: &Store, durability: Durability) -> Result<Blosc
         for variable in &group.variables {
             let array = Array {
                 variable: Arc::clone(variable),
-                group: group.path.clone(),
                 shape: variable.shape().to_vec(),
                 old: None,
                 chunks: HashMap::new(),
@@ -82,7 +78,6 @@ pub(super) async fn begin(store: &Store, durability: Durability) -> Result<Blosc
         durability,
         dataset,
         arrays,
-        aside: format!("{PRIVATE}/aside/{}", write_id()),
         moves: Vec::new(),
     })
 }
@@ -102,17 +97,8 @@ impl Appender for Blosc2Appender {
     }
 
     fn along(&self, group: &str, dimension: &str) -> Vec<Arc<Variable>> {
-        let length = self.length(group, dimension);
-        self.arrays
-            .values()
-            .filter(|array| is_within(&array.group, group))
-            .map(|array| &array.variable)
-            .filter(|variable| {
-                let mut extents = variable.dimensions.iter().zip(variable.shape());
-                extents.any(|(name, extent)| name == dimension && Some(*extent) == length)
-            })
-            .cloned()
-            .collect()
+        let variables = self.dataset.along(group, dimension).into_iter();
+        variables.map(|(variable, _)| variable).collect()
     }
 
     async fn write(&mut self, region: Region) -> Result<()> {
@@ -124,7 +110,7 @@ impl Appender for Blosc2Appender {
         };
         let old = array.old.insert(old);
         let layout = old.layout();
-        let ElementOrder::Blocked(block) = &layout.order else {
+        let ElementOrder::Blocked(block) = layout.order.clone() else {
             return Err(Error::Unsupported(format!(
                 "{}: its chunks are not in blocks",
                 region.variable
@@ -138,36 +124,38 @@ impl Appender for Blosc2Appender {
         })?;
         let mut fill = layout.fill.clone();
         fill.resize(size, 0);
-        let extent = layout.grid.chunk_shape();
-        let pipeline = old.pipeline();
-        let (mut scratch, mut cut) = (EncodeScratch::default(), Vec::new());
-        for coord in region.pieces(extent) {
-            let cells = region.piece(&coord, extent, size, &fill)?;
-            blocks::cut(&cells, extent, block, size, &mut cut)?;
-            let encoded = pipeline
-                .encode(&cut, &mut scratch)
-                .within(|| &region.variable)?;
-            array.chunks.insert(coord, encoded.into());
+        let extent = layout.grid.chunk_shape().to_vec();
+        let pipeline = old.pipeline().clone();
+        let encoded = Arc::new(region).encoded(
+            old.layout().grid.chunk_shape(),
+            move |region, coord, scratch| {
+                let cells = region.piece(coord, &extent, size, &fill)?;
+                let mut cut = Vec::new();
+                blocks::cut(&cells, &extent, &block, size, &mut cut)?;
+                pipeline.encode(&cut, scratch)
+            },
+        );
+        futures::pin_mut!(encoded);
+        while let Some((coord, bytes)) = encoded.try_next().await? {
+            array.chunks.insert(coord, bytes.into());
         }
         Ok(())
     }
 
     fn resize(&mut self, group: &str, dimension: &str, length: u64) -> Result<()> {
-        let before = self.length(group, dimension);
-        if before.is_some_and(|before| length < before) {
+        let known = self.dataset.dimension(group, dimension);
+        if known.is_some_and(|(_, known)| length < known.length) {
             return Err(Error::Unsupported(format!(
                 "{}: Blosc2 datasets cannot be made shorter",
                 self.dataset.location
             )));
         }
-        for array in self.arrays.values_mut() {
-            if !is_within(&array.group, group) {
+        for (variable, axes) in self.dataset.along(group, dimension) {
+            let Some(array) = self.arrays.get_mut(&variable.path) else {
                 continue;
-            }
-            let dimensions = array.variable.dimensions.iter().zip(&mut array.shape);
-            for (name, extent) in dimensions {
-                // The same name with another length is another dimension.
-                if name == dimension && Some(*extent) == before {
+            };
+            for axis in axes {
+                if let Some(extent) = array.shape.get_mut(axis) {
                     *extent = length;
                 }
             }
@@ -203,7 +191,7 @@ impl Appender for Blosc2Appender {
                 write(&growth, &mut self.old(old)?, new.writer(), &array.chunks)?;
                 publication.replacement = Some(new);
             } else {
-                let aside = format!("{}/{}", self.aside, old.key());
+                let aside = aside();
                 let mut before = self.old(old)?;
                 self.store.put_stream(&aside, self.durability, |new| {
                     write(&growth, &mut before, new, &array.chunks)
@@ -225,20 +213,6 @@ impl Blosc2Appender {
     /// The frame of an array as it is.
     fn old(&self, array: &OldArray) -> Result<std::fs::File> {
         self.store.open_local(array.key())
-    }
-
-    /// The length of a dimension that belongs to a group.
-    fn length(&self, group: &str, dimension: &str) -> Option<u64> {
-        let groups = self.dataset.root.walk().into_iter();
-        let mut enclosing: Vec<_> = groups
-            .filter(|outer| is_within(group, &outer.path))
-            .collect();
-        enclosing.sort_by_key(|outer| std::cmp::Reverse(outer.path.len()));
-        enclosing
-            .into_iter()
-            .flat_map(|outer| &outer.dimensions)
-            .find(|known| known.name == dimension)
-            .map(|known| known.length)
     }
 
     fn unknown(&self, variable: &str) -> Error {
@@ -292,9 +266,4 @@ async fn sparse(
             expect: Expect::Anything,
         },
     ))
-}
-
-/// Whether the group at `path` is `group` or within it.
-fn is_within(path: &str, group: &str) -> bool {
-    path == group || group.is_empty() || path.starts_with(&format!("{group}/"))
 }

@@ -16,10 +16,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::{StreamExt, stream};
+use futures::TryStreamExt;
 
 use crate::array::{Dataset, Variable};
-use crate::codec::encode::EncodeScratch;
 use crate::error::{Error, Result, Within};
 use crate::format::hdf5::index::Span;
 use crate::format::hdf5::netcdf4::Named;
@@ -165,33 +164,20 @@ impl Appender for Hdf5Appender {
         let address = self.paths.get(&region.variable).copied();
         let pieces = region.pieces(&writer.chunk);
         let mut before = array.places(&pieces).await?;
-        let region = Arc::new(region);
-        let encoded = stream::iter(pieces)
-            .map(|coord| {
-                let (writer, region) = (Arc::clone(&writer), Arc::clone(&region));
-                async move {
-                    let work = move || {
-                        let cells =
-                            region.piece(&coord, &writer.chunk, writer.size, &writer.fill)?;
-                        let mut scratch = EncodeScratch::default();
-                        let bytes = writer.pipeline.encode(&cells, &mut scratch)?;
-                        Ok((coord, bytes))
-                    };
-                    tokio::task::spawn_blocking(work)
-                        .await
-                        .map_err(|e| Error::io("a chunk cannot be encoded", e))?
-                }
-            })
-            .buffered(std::thread::available_parallelism().map_or(1, usize::from));
+        let path = region.variable.clone();
+        let encoder = Arc::clone(&writer);
+        let encoded = Arc::new(region).encoded(&writer.chunk, move |region, coord, scratch| {
+            let cells = region.piece(coord, &encoder.chunk, encoder.size, &encoder.fill)?;
+            encoder.pipeline.encode(&cells, scratch)
+        });
         futures::pin_mut!(encoded);
-        while let Some(chunk) = encoded.next().await {
-            let (mut coord, bytes): (Vec<u64>, Vec<u8>) = chunk.within(|| &region.variable)?;
+        while let Some((mut coord, bytes)) = encoded.try_next().await? {
             let before = before.remove(&coord);
             coord.truncate(writer.rank);
             let length = u32::try_from(bytes.len()).map_err(|_| {
                 Error::Unsupported(format!(
                     "{}: chunks of 4 GiB and more cannot be written",
-                    region.variable
+                    path
                 ))
             })?;
             self.output()?;

@@ -6,22 +6,21 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 
+use super::create;
 use super::documents::{
-    Documents, Metadata, anyway, consolidate_v3, consolidated, get, hierarchy_documents, mark,
-    own_keys, refuse_part,
+    self, Documents, Metadata, anyway, consolidate_v3, consolidated, get, hierarchy_documents,
+    mark, own_keys, refuse_part,
 };
 use super::hierarchy::{self, ARRAY, ATTRIBUTES, GROUP, V3};
 use super::json::Json;
 use super::writer::{ArrayWriter, is_visible};
-use super::{Zarr, create};
 use crate::array::blueprint::Blueprint;
-use crate::array::{Attributes, Dataset, Variable};
-use crate::codec::encode::EncodeScratch;
-use crate::error::{Error, Result, Within};
-use crate::format::{Appender, Format, OldCells, Publication, Region};
+use crate::array::{Attributes, Dataset, Variable, is_within};
+use crate::error::{Error, Result};
+use crate::format::{Appender, OldCells, Publication, Region};
 use crate::store::Store;
 use crate::store::lock::Lock;
-use crate::store::write::{Durability, Expect, Object, PRIVATE, Put, Version, write_id};
+use crate::store::write::{Durability, Expect, Object, Put, Version, aside, is_private};
 
 /// Objects that are encoded at the same time, and put together.
 const BATCH: usize = 16;
@@ -42,8 +41,6 @@ pub(super) struct ZarrAppender {
     attributes: BTreeMap<String, Json>,
     /// The documents of a hierarchy that is not there yet.
     new: Option<Documents>,
-    /// With what the names of objects begin that are put aside.
-    aside: String,
     moves: Vec<(String, String)>,
     /// Objects where there was none that readers know of.
     added: Vec<String>,
@@ -57,8 +54,6 @@ struct Array {
     variable: Arc<Variable>,
     /// `.zarray` or `zarr.json`.
     document: Json,
-    /// The group that it is in.
-    group: String,
     writer: Result<Arc<ArrayWriter>, String>,
     /// Extents after the change.
     shape: Vec<u64>,
@@ -71,23 +66,10 @@ pub(super) async fn begin(
     durability: Durability,
 ) -> Result<ZarrAppender> {
     refuse_part(store).await?;
-    let dataset = Zarr.open(store).await?;
-    let (metadata, documents) = hierarchy_documents(store, &dataset).await?;
-    let arrays = arrays(&dataset, &metadata, &documents);
-    Ok(ZarrAppender {
-        store: store.clone(),
-        lock: Arc::clone(lock),
-        durability,
-        dataset,
-        metadata,
-        arrays,
-        attributes: BTreeMap::new(),
-        new: None,
-        aside: format!("{PRIVATE}/aside/{}", write_id()),
-        moves: Vec::new(),
-        added: Vec::new(),
-        unsynced: Vec::new(),
-    })
+    let (dataset, metadata, documents) = hierarchy_documents(store).await?;
+    Ok(ZarrAppender::new(
+        store, lock, durability, dataset, metadata, &documents,
+    ))
 }
 
 /// Begins to make a hierarchy at the location of `store`, where there is none.
@@ -99,23 +81,19 @@ pub(super) fn create(
 ) -> Result<ZarrAppender> {
     let (key, documents) = create::documents(blueprint)?;
     let root = consolidated(key, &documents);
-    let dataset = Dataset {
-        location: store.location().into(),
-        format: Zarr.name(),
-        root: hierarchy::consolidated(store, &root)?,
-    };
+    let dataset = documents::dataset(store, &root)?;
     let metadata = Metadata::Consolidated {
         key: key.to_owned(),
         root,
         version: None,
     };
-    let arrays = arrays(&dataset, &metadata, &documents);
-    for group in dataset.root.walk() {
+    let mut appender = ZarrAppender::new(store, lock, durability, dataset, metadata, &documents);
+    for group in appender.dataset.root.walk() {
         if let Some(array) = group.unreadable.first() {
             return Err(Error::Unsupported(array.reason.clone()));
         }
     }
-    for array in arrays.values() {
+    for array in appender.arrays.values() {
         if let Err(reason) = &array.writer {
             return Err(Error::Unsupported(format!(
                 "variable {}: {reason}",
@@ -123,20 +101,8 @@ pub(super) fn create(
             )));
         }
     }
-    Ok(ZarrAppender {
-        store: store.clone(),
-        lock: Arc::clone(lock),
-        durability,
-        dataset,
-        metadata,
-        arrays,
-        attributes: BTreeMap::new(),
-        new: Some(documents),
-        aside: format!("{PRIVATE}/aside/{}", write_id()),
-        moves: Vec::new(),
-        added: Vec::new(),
-        unsynced: Vec::new(),
-    })
+    appender.new = Some(documents);
+    Ok(appender)
 }
 
 /// The arrays of a hierarchy, by their paths.
@@ -165,7 +131,6 @@ fn arrays(
             let array = Array {
                 shape: variable.shape().to_vec(),
                 document: document.clone(),
-                group: group.path.clone(),
                 writer: writer.map(Arc::new).map_err(|error| error.to_string()),
                 variable: Arc::clone(variable),
             };
@@ -186,17 +151,8 @@ impl Appender for ZarrAppender {
     }
 
     fn along(&self, group: &str, dimension: &str) -> Vec<Arc<Variable>> {
-        let before = self.length(group, dimension);
-        self.arrays
-            .values()
-            .filter(|array| is_within(&array.group, group))
-            .map(|array| &array.variable)
-            .filter(|variable| {
-                let mut extents = variable.dimensions.iter().zip(variable.shape());
-                extents.any(|(name, extent)| name == dimension && Some(*extent) == before)
-            })
-            .cloned()
-            .collect()
+        let variables = self.dataset.along(group, dimension).into_iter();
+        variables.map(|(variable, _)| variable).collect()
     }
 
     async fn write(&mut self, region: Region) -> Result<()> {
@@ -206,30 +162,21 @@ impl Appender for ZarrAppender {
             None => self.array(&region.variable)?.variable.shape().to_vec(),
             Some(_) => vec![0; region.start.len()],
         };
-        let region = Arc::new(region);
-        let objects = region.pieces(writer.objects.chunk_shape());
-        let encoded = stream::iter(objects)
-            .map(|coord| {
-                let (writer, region) = (Arc::clone(&writer), Arc::clone(&region));
-                async move {
-                    let work = move || {
-                        let mut scratch = EncodeScratch::default();
-                        let bytes = encode(&writer, &region, &coord, &mut scratch)?;
-                        Ok((coord, bytes))
-                    };
-                    tokio::task::spawn_blocking(work)
-                        .await
-                        .map_err(|e| Error::io("a chunk cannot be encoded", e))?
-                }
-            })
-            .buffered(parallelism())
+        let old = region.old;
+        let encoder = Arc::clone(&writer);
+        let encoded = Arc::new(region)
+            .encoded(
+                writer.objects.chunk_shape(),
+                move |region, coord, scratch| {
+                    let extent = encoder.objects.chunk_shape();
+                    let cells = region.piece(coord, extent, encoder.size, &encoder.fill)?;
+                    encoder.encode(&cells, scratch)
+                },
+            )
             .ready_chunks(BATCH);
         futures::pin_mut!(encoded);
         while let Some(batch) = encoded.next().await {
-            let batch: Vec<(Vec<u64>, Vec<u8>)> = batch
-                .into_iter()
-                .collect::<Result<_>>()
-                .within(|| &region.variable)?;
+            let batch: Vec<(Vec<u64>, Vec<u8>)> = batch.into_iter().collect::<Result<_>>()?;
             let objects = batch
                 .into_iter()
                 .map(|(coord, bytes)| {
@@ -237,7 +184,7 @@ impl Appender for ZarrAppender {
                     (writer.keys.key(&coord), bytes, visible)
                 })
                 .collect();
-            self.put(objects, region.old).await?;
+            self.put(objects, old).await?;
         }
         Ok(())
     }
@@ -252,21 +199,15 @@ impl Appender for ZarrAppender {
                 )));
             }
         }
-        let before = self.length(group, dimension);
-        for array in self.arrays.values_mut() {
-            if !is_within(&array.group, group) {
+        for (variable, axes) in self.dataset.along(group, dimension) {
+            let Some(array) = self.arrays.get_mut(&variable.path) else {
                 continue;
+            };
+            if let Err(reason) = &array.writer {
+                return Err(Error::Unsupported(format!("{}: {reason}", variable.path)));
             }
-            let dimensions = array.variable.dimensions.iter().zip(&mut array.shape);
-            for (name, extent) in dimensions {
-                // The same name with another length is another dimension.
-                if name == dimension && Some(*extent) == before {
-                    if let Err(reason) = &array.writer {
-                        return Err(Error::Unsupported(format!(
-                            "{}: {reason}",
-                            array.variable.path
-                        )));
-                    }
+            for axis in axes {
+                if let Some(extent) = array.shape.get_mut(axis) {
                     *extent = length;
                 }
             }
@@ -406,12 +347,8 @@ impl Appender for ZarrAppender {
 
     async fn abandon(&mut self) -> Result<()> {
         if self.new.is_some() {
-            let written = self.store.list_all("").await?;
-            let own = format!("{PRIVATE}/");
-            let written: Vec<String> = written
-                .into_iter()
-                .filter(|key| !key.starts_with(&own))
-                .collect();
+            let mut written = self.store.list_all("").await?;
+            written.retain(|key| !is_private(key));
             return self.store.delete_all(&written).await;
         }
         let moves = self.moves.drain(..).map(|(from, _)| from);
@@ -421,21 +358,35 @@ impl Appender for ZarrAppender {
 }
 
 impl ZarrAppender {
+    fn new(
+        store: &Store,
+        lock: &Arc<Lock>,
+        durability: Durability,
+        dataset: Dataset,
+        metadata: Metadata,
+        documents: &Documents,
+    ) -> Self {
+        Self {
+            store: store.clone(),
+            lock: Arc::clone(lock),
+            durability,
+            arrays: arrays(&dataset, &metadata, documents),
+            dataset,
+            metadata,
+            attributes: BTreeMap::new(),
+            new: None,
+            moves: Vec::new(),
+            added: Vec::new(),
+            unsynced: Vec::new(),
+        }
+    }
+
     fn array(&self, variable: &str) -> Result<&Array> {
         self.arrays.get(variable).ok_or_else(|| {
             Error::NotFound(format!(
                 "{} has no variable {variable}",
                 self.dataset.location
             ))
-        })
-    }
-
-    /// The length of a dimension of a group.
-    fn length(&self, group: &str, dimension: &str) -> Option<u64> {
-        self.arrays.values().find_map(|array| {
-            let names = &array.variable.dimensions;
-            let at = names.iter().position(|name| name == dimension)?;
-            (array.group == group).then(|| array.variable.shape().get(at).copied())?
         })
     }
 
@@ -513,7 +464,7 @@ impl ZarrAppender {
         let mut puts = Vec::with_capacity(objects.len());
         for (key, bytes, visible) in objects {
             let place = if visible {
-                let aside = format!("{}-{}", self.aside, self.moves.len());
+                let aside = aside();
                 if self.moves.iter().any(|(_, to)| *to == key) {
                     return Err(Error::Unsupported(format!(
                         "{}: cells of {key} come in two parts with others between them, because the values of the \
@@ -669,25 +620,4 @@ fn is_beyond(told: &Json, shape: &[u64]) -> bool {
     told.counts().is_none_or(|told| {
         told.len() != shape.len() || told.iter().zip(shape).any(|(told, extent)| told > extent)
     })
-}
-
-/// The stored bytes of the object at `coord`.
-fn encode(
-    writer: &ArrayWriter,
-    region: &Region,
-    coord: &[u64],
-    scratch: &mut EncodeScratch,
-) -> Result<Vec<u8>> {
-    let extent = writer.objects.chunk_shape();
-    let cells = region.piece(coord, extent, writer.size, &writer.fill)?;
-    writer.encode(&cells, scratch)
-}
-
-/// Whether the group at `path` is `group` or within it.
-fn is_within(path: &str, group: &str) -> bool {
-    path == group || group.is_empty() || path.starts_with(&format!("{group}/"))
-}
-
-fn parallelism() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }

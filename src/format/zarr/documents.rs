@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Zarr;
-use super::hierarchy::{self, ARRAY, ATTRIBUTES, CONSOLIDATED, GROUP, V3};
+use super::hierarchy::{self, ARRAY, ATTRIBUTES, CONSOLIDATED, GROUP, LARGEST_DOCUMENT, V3};
 use super::json::Json;
 use crate::array::{Dataset, Group};
 use crate::error::{Error, Result, Within};
@@ -27,73 +27,76 @@ pub(super) enum Metadata {
 /// Documents by their keys.
 pub(super) type Documents = BTreeMap<String, Json>;
 
-/// The metadata by which readers see a hierarchy, and all documents of its members.
-pub(super) async fn hierarchy_documents(
-    store: &Store,
-    dataset: &Dataset,
-) -> Result<(Metadata, Documents)> {
+/// The hierarchy at the location of a store, the metadata by which readers see it, and all documents of its members.
+pub(super) async fn hierarchy_documents(store: &Store) -> Result<(Dataset, Metadata, Documents)> {
     let mut documents = Documents::new();
     if let Some((root, version)) = get(store, V3).await? {
+        let key = V3.to_owned();
         if root.get("node_type").text() == Some("array") {
-            documents.insert(V3.to_owned(), root);
-            let key = V3.to_owned();
-            return Ok((Metadata::Single { key, version }, documents));
+            documents.insert(key.clone(), root);
+            let metadata = Metadata::Single { key, version };
+            return Ok((Zarr.open(store).await?, metadata, documents));
         }
-        match hierarchy::consolidated_v3(&root) {
+        let dataset = match hierarchy::consolidated_v3(&root) {
             Some(metadata) => {
                 for (path, document) in metadata.object() {
                     documents.insert(hierarchy::key(path, V3), document.clone());
                 }
+                dataset_or_parts(store, &root).await?
             }
             None => {
-                for key in own_keys(&dataset.root, &[V3], &[V3]) {
-                    if let Some((document, _)) = get(store, &key).await? {
-                        documents.insert(key, document);
-                    }
-                }
+                let dataset = Zarr.open(store).await?;
+                get_all(store, own_keys(&dataset.root, &[V3], &[V3]), &mut documents).await?;
+                dataset
             }
-        }
-        return Ok((
-            Metadata::Consolidated {
-                key: V3.to_owned(),
-                root,
-                version: Some(version),
-            },
-            documents,
-        ));
+        };
+        let version = Some(version);
+        let metadata = Metadata::Consolidated { key, root, version };
+        return Ok((dataset, metadata, documents));
     }
     if let Some((root, version)) = get(store, CONSOLIDATED).await? {
         for (key, document) in root.get("metadata").object() {
             documents.insert(key.clone(), document.clone());
         }
-        return Ok((
-            Metadata::Consolidated {
-                key: CONSOLIDATED.to_owned(),
-                root,
-                version: Some(version),
-            },
-            documents,
-        ));
+        let dataset = dataset_or_parts(store, &root).await?;
+        let metadata = Metadata::Consolidated {
+            key: CONSOLIDATED.to_owned(),
+            root,
+            version: Some(version),
+        };
+        return Ok((dataset, metadata, documents));
     }
+    let dataset = Zarr.open(store).await?;
     if let Some((document, version)) = get(store, ARRAY).await? {
         documents.insert(ARRAY.to_owned(), document);
         let key = ARRAY.to_owned();
-        return Ok((Metadata::Single { key, version }, documents));
+        return Ok((dataset, Metadata::Single { key, version }, documents));
     }
-    for key in own_keys(&dataset.root, &[GROUP, ATTRIBUTES], &[ARRAY, ATTRIBUTES]) {
-        if let Some((document, _)) = get(store, &key).await? {
-            documents.insert(key, document);
-        }
+    let keys = own_keys(&dataset.root, &[GROUP, ATTRIBUTES], &[ARRAY, ATTRIBUTES]);
+    get_all(store, keys, &mut documents).await?;
+    let metadata = Metadata::Consolidated {
+        key: CONSOLIDATED.to_owned(),
+        root: consolidated_v2(&documents),
+        version: None,
+    };
+    Ok((dataset, metadata, documents))
+}
+
+/// The hierarchy that a document with those of all members describes.
+pub(super) fn dataset(store: &Store, root: &Json) -> Result<Dataset> {
+    Ok(Dataset {
+        location: store.location().into(),
+        format: Zarr.name(),
+        root: hierarchy::consolidated(store, root)?,
+    })
+}
+
+/// The same, as readers do: they look at the members if the document is damaged, or say what is wrong.
+async fn dataset_or_parts(store: &Store, root: &Json) -> Result<Dataset> {
+    match dataset(store, root) {
+        Ok(dataset) => Ok(dataset),
+        Err(_) => Zarr.open(store).await,
     }
-    let root = consolidated_v2(&documents);
-    Ok((
-        Metadata::Consolidated {
-            key: CONSOLIDATED.to_owned(),
-            root,
-            version: None,
-        },
-        documents,
-    ))
 }
 
 /// The keys of the documents of all members, whether they are there or not.
@@ -119,10 +122,20 @@ pub(super) fn own_keys(root: &Group, of_group: &[&str], of_array: &[&str]) -> Ve
 
 /// A document with its version; `None` when there is none.
 pub(super) async fn get(store: &Store, key: &str) -> Result<Option<(Json, Version)>> {
-    let Some((bytes, version)) = store.get_versioned(key).await? else {
+    let Some((bytes, version)) = store.get_bounded(key, LARGEST_DOCUMENT).await? else {
         return Ok(None);
     };
     Ok(Some((Json::parse(&bytes).within(|| key)?, version)))
+}
+
+/// Adds the documents that are there of those with these keys.
+async fn get_all(store: &Store, keys: Vec<String>, documents: &mut Documents) -> Result<()> {
+    for key in keys {
+        if let Some((document, _)) = get(store, &key).await? {
+            documents.insert(key, document);
+        }
+    }
+    Ok(())
 }
 
 /// The document of Zarr v2 that holds all others.

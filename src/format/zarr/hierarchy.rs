@@ -18,7 +18,7 @@ const DEEPEST: usize = 32;
 const MOST_NODES: usize = 20_000;
 
 /// Metadata documents are smaller than this.
-const LARGEST_DOCUMENT: u64 = 16 << 20;
+pub(super) const LARGEST_DOCUMENT: u64 = 16 << 20;
 
 /// The names of metadata documents: Zarr v3, and the four of Zarr v2.
 pub(super) const V3: &str = "zarr.json";
@@ -269,17 +269,7 @@ fn v2_group(group: &Json, attributes: &Json) -> Result<Node> {
 /// A metadata document of the member at `path`; `None` when there is none.
 async fn document(store: &Store, path: &str, name: &str) -> Result<Option<Json>> {
     let key = key(path, name);
-    match store.size(&key).await {
-        Ok(size) if size <= LARGEST_DOCUMENT => {}
-        Ok(size) => {
-            return Err(Error::Exhausted(format!(
-                "{name} has {size} bytes, which is more than metadata may have"
-            )));
-        }
-        Err(Error::NotFound(_)) => return Ok(None),
-        Err(error) => return Err(error),
-    }
-    let Some(bytes) = store.get(&key).await? else {
+    let Some((bytes, _)) = store.get_bounded(&key, LARGEST_DOCUMENT).await? else {
         return Ok(None);
     };
     match Json::parse(&bytes).within(|| name)? {

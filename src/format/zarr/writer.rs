@@ -8,7 +8,7 @@ use super::json::Json;
 use super::shard_encoder::ShardEncoder;
 use super::{v2, v3};
 use crate::array::chunk::{ChunkGrid, ElementOrder};
-use crate::array::slab::{Crop, Run, copy_cells, strides};
+use crate::array::slab::{Crop, copy_cells, strides};
 use crate::codec::encode::{EncodePipeline, EncodeScratch};
 use crate::error::{Error, Result};
 
@@ -158,16 +158,9 @@ fn permuted(shape: &[usize], cells: &[u8], size: usize, axes: &[usize]) -> Resul
             .collect()
     };
     let (shape, from) = (pick(shape), pick(&from));
-    let whole = |extent: &usize| {
-        vec![Run {
-            from: 0,
-            to: 0,
-            length: *extent,
-        }]
-    };
     let mut ordered = vec![0; cells.len()];
-    let crop = Crop(shape.iter().map(whole).collect());
-    copy_cells(cells, &from, &mut ordered, &strides(&shape), &crop, size)?;
+    let (to, crop) = (strides(&shape), Crop::all(&shape));
+    copy_cells(cells, &from, &mut ordered, &to, &crop, size)?;
     Ok(ordered)
 }
 

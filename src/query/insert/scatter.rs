@@ -133,10 +133,7 @@ impl<'a> Scatter<'a> {
     async fn open_variables(&mut self, transaction: &mut Transaction) -> Result<()> {
         let sink = self.sink;
         let grid = &sink.grid;
-        let dimension = grid
-            .axes
-            .get(sink.grows)
-            .map_or("", |axis| axis.name.as_str());
+        let dimension = sink.growing();
         // Of all that grows with the dimension, whether it is a column or not.
         for variable in transaction.along(&self.group, dimension) {
             let is_coordinate = matches!(&self.coordinate, Some((c, _)) if c.path == variable.path);
@@ -297,10 +294,7 @@ impl<'a> Scatter<'a> {
                 index = match coordinates.find(*bits, next) {
                     Found::At(index) => index,
                     Found::Twice => {
-                        return Err(Error::Invalid(format!(
-                            "{name} has the value {} at more than one index, so that a row with it has no place",
-                            show(values, row)
-                        )));
+                        return Err(twice(name, values, row));
                     }
                     Found::New | Found::Nowhere => {
                         return Err(Error::Invalid(format!(
@@ -335,10 +329,7 @@ impl<'a> Scatter<'a> {
                 self.check_order(values, row)?;
                 self.growing()?.1.add(bits, values, row).map(Some)
             }
-            Found::Twice => Err(Error::Invalid(format!(
-                "{name} has the value {} at more than one index, so that a row with it has no place",
-                show(values, row)
-            ))),
+            Found::Twice => Err(twice(name, values, row)),
             Found::Nowhere => Err(Error::Invalid(format!(
                 "{name} {} leaves a gap: the next index is {}",
                 show(values, row),
@@ -493,36 +484,28 @@ struct Place {
 
 /// The dimension called `name` that is visible in `group`.
 fn dimension(dataset: &Dataset, group: &str, name: &str) -> Result<Place> {
-    // From the group itself outwards.
-    let mut groups: Vec<_> = dataset
-        .root
-        .walk()
-        .into_iter()
-        .filter(|outer| {
-            outer.path.is_empty()
-                || outer.path == group
-                || group.starts_with(&format!("{}/", outer.path))
-        })
-        .collect();
-    groups.sort_by_key(|outer| std::cmp::Reverse(outer.path.len()));
-    for outer in groups {
-        if let Some(dimension) = outer.dimensions.iter().find(|d| d.name == name) {
-            let coordinate = outer
-                .variables
-                .iter()
-                .find(|variable| variable.name == name && variable.dimensions == [name])
-                .cloned();
-            return Ok(Place {
-                group: outer.path.clone(),
-                length: dimension.length,
-                coordinate,
-            });
-        }
-    }
-    Err(Error::Conflict(format!(
-        "{}: the dimension {name} is not there any more",
-        dataset.location
-    )))
+    let Some((outer, dimension)) = dataset.dimension(group, name) else {
+        return Err(Error::Conflict(format!(
+            "{}: the dimension {name} is not there any more",
+            dataset.location
+        )));
+    };
+    let mut variables = outer.variables.iter();
+    let coordinate = variables
+        .find(|variable| variable.name == name && variable.dimensions == [name])
+        .cloned();
+    Ok(Place {
+        group: outer.path.clone(),
+        length: dimension.length,
+        coordinate,
+    })
+}
+
+fn twice(name: &str, values: &ArrayRef, row: usize) -> Error {
+    Error::Invalid(format!(
+        "{name} has the value {} at more than one index, so that a row with it has no place",
+        show(values, row)
+    ))
 }
 
 async fn whole(
