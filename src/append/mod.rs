@@ -33,6 +33,9 @@ pub use create::IfExists;
 use journal::{Failure, Journal};
 use log::{Entry, Log};
 
+/// How often a commit is tried while others, who do not ask for the lock, keep changing the metadata.
+const REBASES: usize = 5;
+
 /// How transactions wait and write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AppendOptions {
@@ -291,15 +294,8 @@ impl Transaction {
                 Some(Replaced::Done) | None => Outcome::Committed { version: None },
             });
         }
-        let before = lengths(self.appender.dataset());
-        let after = self.lengths.clone();
-        let entries = if self.creates {
-            Entry::first(operation, after)
-        } else {
-            Entry::next(self.last.as_ref(), operation, before, after, self.rewrites)
-        };
-        let version = entries.last().map_or(0, |entry| entry.version);
         if self.store.is_local() {
+            let (entries, version) = self.entries(operation);
             let durability = self.options.durability;
             Journal::prepare(&self.store, publication, &entries, durability)
                 .await
@@ -310,7 +306,42 @@ impl Transaction {
                 version: Some(version),
             });
         }
-        self.publish_remote(publication, &entries, version).await
+        let mut publication = publication;
+        for _ in 0..REBASES {
+            let (entries, version) = self.entries(operation);
+            let outcome = self.publish_remote(publication, &entries, version).await?;
+            if outcome != Outcome::Conflict || !self.rebase().await.map_err(Failure::Undone)? {
+                return Ok(outcome);
+            }
+            publication = self.appender.publication().await.map_err(Failure::Undone)?;
+        }
+        Ok(Outcome::Conflict)
+    }
+
+    /// What the log will say of the change, and the version that it makes.
+    fn entries(&self, operation: &str) -> (Vec<Entry>, u64) {
+        let before = lengths(self.appender.dataset());
+        let after = self.lengths.clone();
+        let entries = if self.creates {
+            Entry::first(operation, after)
+        } else {
+            Entry::next(self.last.as_ref(), operation, before, after, self.rewrites)
+        };
+        let version = entries.last().map_or(0, |entry| entry.version);
+        (entries, version)
+    }
+
+    /// As [`Appender::rebase`].
+    async fn rebase(&mut self) -> Result<bool> {
+        let before = lengths(self.appender.dataset());
+        if !self.appender.rebase().await? {
+            return Ok(false);
+        }
+        let mut after = lengths(self.appender.dataset());
+        let own = std::mem::take(&mut self.lengths).into_iter();
+        after.extend(own.filter(|(path, length)| before.get(path) != Some(length)));
+        self.lengths = after;
+        Ok(true)
     }
 
     async fn publish_remote(

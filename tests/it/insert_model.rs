@@ -15,10 +15,10 @@ use hyperslab::session::Session;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::common::{error, little, row, rows, session};
+use crate::common::{copy_folder, error, little, row, rows, session};
 use crate::grids::Random;
 use crate::insert::kill::{CHANGES, inject, is_full, strace};
-use crate::insert::{copy, files, hyperslab};
+use crate::insert::{files, hyperslab};
 use model::{Change, Model, rows_of};
 use steps::Statement;
 
@@ -145,7 +145,7 @@ impl Machine {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join(fixture);
         if from.is_dir() {
-            copy(&from, &path);
+            copy_folder(&from, &path);
         } else {
             std::fs::copy(&from, &path).unwrap();
         }
