@@ -12,9 +12,11 @@
 mod create;
 mod journal;
 pub mod log;
+pub mod watch;
 pub mod window;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use crate::array::dtype::ElementType;
@@ -384,14 +386,22 @@ impl Transaction {
     }
 }
 
-/// Finishes what a crash has left of a commit, so that readers see all of it.
+/// Finishes what a crash has left of a commit, so that readers see all of it; returns where they do. Who may not write
+/// reads what the commit would move where it is.
 ///
 /// # Errors
 /// `Conflict` when another writer keeps publishing for too long, `Io` when the storage fails.
-pub async fn recover(store: &Store, options: AppendOptions) -> Result<()> {
+pub async fn recover(store: &Store, options: AppendOptions) -> Result<Store> {
     if !store.is_local() || !journal::is_present(store) {
-        return Ok(());
+        return Ok(store.clone());
     }
+    match finish(store, options).await {
+        Err(error) if is_forbidden(&error) => journal::ahead(store).await,
+        finished => finished.map(|()| store.clone()),
+    }
+}
+
+async fn finish(store: &Store, options: AppendOptions) -> Result<()> {
     // Mostly it is just about to be done with, by whoever holds the lock.
     let waiting = Lock::acquire_while(store, options.lock, || journal::is_present(store));
     if let Some(lock) = waiting.await? {
@@ -399,6 +409,18 @@ pub async fn recover(store: &Store, options: AppendOptions) -> Result<()> {
         lock.release().await?;
     }
     Ok(())
+}
+
+/// Whether the storage does not let this user write.
+fn is_forbidden(error: &Error) -> bool {
+    let Error::Io { source, .. } = error else {
+        return false;
+    };
+    let kind = source.downcast_ref().map(std::io::Error::kind);
+    matches!(
+        kind,
+        Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
+    )
 }
 
 impl Target {
