@@ -299,7 +299,11 @@ impl Machine {
             _ => self.log().await.len() > self.model.log().len(),
         };
         let message = String::from_utf8_lossy(&out.stderr);
-        let said_new = out.status.success() || message.contains("the change is decided");
+        let decided = [
+            "the change is decided",
+            "was changed, but whether that survives",
+        ];
+        let said_new = out.status.success() || decided.iter().any(|text| message.contains(text));
         let said_old = out.status.code() == Some(1) && !said_new;
         let is_lie = if is_new { said_old } else { said_new };
         assert!(
