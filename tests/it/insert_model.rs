@@ -78,8 +78,7 @@ async fn cases(fixture: &str, kind: Kind) {
     let steps = if is_full() { 40 } else { 20 };
     let all = match number("HYPERSLAB_MODEL_SEED") {
         Some(seed) => seed..seed + 1,
-        None if is_full() => 1..257,
-        None => 1..1 + number("HYPERSLAB_RANDOM_CASES").unwrap_or(2),
+        None => 1..1 + number("HYPERSLAB_RANDOM_CASES").unwrap_or(if is_full() { 256 } else { 2 }),
     };
     let began = Instant::now();
     let mut done = Done::default();
