@@ -12,9 +12,11 @@
 mod create;
 mod journal;
 pub mod log;
+pub mod watch;
 pub mod window;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use crate::array::cut;
@@ -33,6 +35,9 @@ pub use create::IfExists;
 
 use journal::{Failure, Journal};
 use log::{Entry, Log};
+
+/// How often a commit is tried while others, who do not ask for the lock, keep changing the metadata.
+const REBASES: usize = 5;
 
 /// How transactions wait and write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -326,15 +331,8 @@ impl Transaction {
                 Some(Replaced::Done) | None => Outcome::Committed { version: None },
             });
         }
-        let before = lengths(self.appender.dataset());
-        let after = self.lengths.clone();
-        let entries = if self.creates {
-            Entry::first(operation, after)
-        } else {
-            Entry::next(self.last.as_ref(), operation, before, after, self.rewrites)
-        };
-        let version = entries.last().map_or(0, |entry| entry.version);
         if self.store.is_local() {
+            let (entries, version) = self.entries(operation);
             let durability = self.options.durability;
             Journal::prepare(&self.store, publication, &entries, durability)
                 .await
@@ -345,7 +343,42 @@ impl Transaction {
                 version: Some(version),
             });
         }
-        self.publish_remote(publication, &entries, version).await
+        let mut publication = publication;
+        for _ in 0..REBASES {
+            let (entries, version) = self.entries(operation);
+            let outcome = self.publish_remote(publication, &entries, version).await?;
+            if outcome != Outcome::Conflict || !self.rebase().await.map_err(Failure::Undone)? {
+                return Ok(outcome);
+            }
+            publication = self.appender.publication().await.map_err(Failure::Undone)?;
+        }
+        Ok(Outcome::Conflict)
+    }
+
+    /// What the log will say of the change, and the version that it makes.
+    fn entries(&self, operation: &str) -> (Vec<Entry>, u64) {
+        let before = lengths(self.appender.dataset());
+        let after = self.lengths.clone();
+        let entries = if self.creates {
+            Entry::first(operation, after)
+        } else {
+            Entry::next(self.last.as_ref(), operation, before, after, self.rewrites)
+        };
+        let version = entries.last().map_or(0, |entry| entry.version);
+        (entries, version)
+    }
+
+    /// As [`Appender::rebase`].
+    async fn rebase(&mut self) -> Result<bool> {
+        let before = lengths(self.appender.dataset());
+        if !self.appender.rebase().await? {
+            return Ok(false);
+        }
+        let mut after = lengths(self.appender.dataset());
+        let own = std::mem::take(&mut self.lengths).into_iter();
+        after.extend(own.filter(|(path, length)| before.get(path) != Some(length)));
+        self.lengths = after;
+        Ok(true)
     }
 
     async fn publish_remote(
@@ -388,14 +421,22 @@ impl Transaction {
     }
 }
 
-/// Finishes what a crash has left of a commit, so that readers see all of it.
+/// Finishes what a crash has left of a commit, so that readers see all of it; returns where they do. Who may not write
+/// reads what the commit would move where it is.
 ///
 /// # Errors
 /// `Conflict` when another writer keeps publishing for too long, `Io` when the storage fails.
-pub async fn recover(store: &Store, options: AppendOptions) -> Result<()> {
+pub async fn recover(store: &Store, options: AppendOptions) -> Result<Store> {
     if !store.is_local() || !journal::is_present(store) {
-        return Ok(());
+        return Ok(store.clone());
     }
+    match finish(store, options).await {
+        Err(error) if is_forbidden(&error) => journal::ahead(store).await,
+        finished => finished.map(|()| store.clone()),
+    }
+}
+
+async fn finish(store: &Store, options: AppendOptions) -> Result<()> {
     // Mostly it is just about to be done with, by whoever holds the lock.
     let waiting = Lock::acquire_while(store, options.lock, || journal::is_present(store));
     if let Some(lock) = waiting.await? {
@@ -403,6 +444,18 @@ pub async fn recover(store: &Store, options: AppendOptions) -> Result<()> {
         lock.release().await?;
     }
     Ok(())
+}
+
+/// Whether the storage does not let this user write.
+fn is_forbidden(error: &Error) -> bool {
+    let Error::Io { source, .. } = error else {
+        return false;
+    };
+    let kind = source.downcast_ref().map(std::io::Error::kind);
+    matches!(
+        kind,
+        Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
+    )
 }
 
 impl Target {

@@ -17,6 +17,7 @@ use datafusion::physical_expr::{LexRequirement, PhysicalExpr, PhysicalSortRequir
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::ProjectionExec;
 
+use crate::append::watch::Watch;
 use crate::error::Error;
 use crate::query::grid::{Column, Grid};
 use crate::query::insert::{ArraySink, InsertOptions, InsertTarget};
@@ -106,6 +107,8 @@ impl TableProvider for ArrayTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let options = options(state);
+        let watch = Watch::begin(&self.grid.store).await;
+        let watch = watch.map_err(engine_error)?;
         let mut pruned = Pruned::all(&self.grid);
         if let Some(filter) = conjunction(filters.iter().cloned()) {
             let schema = DFSchema::try_from(self.grid.schema.as_ref().clone())?;
@@ -123,7 +126,8 @@ impl TableProvider for ArrayTable {
             options,
             partitions,
         )?
-        .with_limit(limit)?;
+        .with_limit(limit)?
+        .watched(watch.map(Arc::new));
         Ok(DataSourceExec::from_data_source(source))
     }
 

@@ -23,6 +23,7 @@ mod grids;
 mod insert;
 mod insert_blosc2;
 mod insert_hdf5;
+mod insert_model;
 mod insert_netcdf3;
 mod join;
 mod netcdf3;
