@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 
+pub mod dated;
 pub mod lock;
 pub mod patch;
 pub mod replace;

@@ -47,8 +47,10 @@ pub enum Expect {
 /// A version of an object of a store that is not local.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
-    e_tag: Option<String>,
-    version: Option<String>,
+    /// What the store calls the state of the object.
+    pub e_tag: Option<String>,
+    /// What a store that keeps earlier states calls this one.
+    pub version: Option<String>,
 }
 
 /// What became of an object that was put.
@@ -337,20 +339,9 @@ impl Store {
                 }
                 keys
             }
-            Backend::Remote { objects, prefix } => {
-                let listed: Vec<_> = objects
-                    .list(Some(&below(prefix, key)))
-                    .try_collect()
-                    .await
-                    .map_err(|e| self.remote_failed(key, e))?;
-                let base = prefix.as_ref();
-                listed
-                    .into_iter()
-                    .filter_map(|meta| {
-                        let key = meta.location.as_ref().strip_prefix(base)?;
-                        Some(key.trim_start_matches('/').to_owned())
-                    })
-                    .collect()
+            Backend::Remote { .. } => {
+                let listed = self.list_remote(key).await?;
+                listed.into_iter().map(|(key, _)| key).collect()
             }
         };
         keys.sort();

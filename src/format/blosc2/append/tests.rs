@@ -440,6 +440,7 @@ async fn chunks(store: &Store) -> Vec<Vec<u8>> {
                 store.range(&object, offset, length).await.unwrap()
             }
             ChunkAddress::Object(key) => store.get(&key).await.unwrap().unwrap(),
+            other => panic!("{other:?}"),
         };
         let mut chunk = vec![0; length];
         let pipeline = &variable.layout.pipeline;
