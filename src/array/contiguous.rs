@@ -1,6 +1,9 @@
 //! Contiguous data: elements that follow one another in C order, cut into the chunks of a grid.
 
-use crate::array::chunk::ChunkGrid;
+use std::sync::Arc;
+
+use crate::array::chunk::{ChunkAddress, ChunkGrid};
+use crate::error::{Error, Result};
 
 /// Contiguous data is read in pieces of about this many bytes.
 const PIECE: u64 = 512 * 1024;
@@ -42,6 +45,47 @@ pub struct Span {
     pub used: u64,
     /// Bytes of a chunk of full size: what follows those that are used belongs to something else.
     pub whole: u64,
+}
+
+impl Span {
+    /// The address of the chunk if it begins at `offset` of a file called `object` of `length` bytes. `None` when a chunk of
+    /// full size would reach beyond its end: then what is used has to be read, what is missing is beyond the array too.
+    ///
+    /// # Errors
+    /// `Corrupt` when what is used is outside the file.
+    pub fn address(
+        &self,
+        object: &Arc<str>,
+        offset: u64,
+        length: u64,
+    ) -> Result<Option<ChunkAddress>> {
+        let is_inside = |bytes: u64| offset.checked_add(bytes).is_some_and(|end| end <= length);
+        if is_inside(self.whole) {
+            return Ok(Some(ChunkAddress::Range {
+                object: Arc::clone(object),
+                offset,
+                length: self.whole,
+                skipped: 0,
+            }));
+        }
+        if is_inside(self.used) {
+            return Ok(None);
+        }
+        Err(outside())
+    }
+
+    /// The bytes that are used, and those of a chunk of full size, as sizes of memory.
+    ///
+    /// # Errors
+    /// `Corrupt` when they are none.
+    pub fn sizes(&self) -> Result<(usize, usize)> {
+        let size = |bytes| usize::try_from(bytes).map_err(|_| outside());
+        Ok((size(self.used)?, size(self.whole)?))
+    }
+}
+
+fn outside() -> Error {
+    Error::Corrupt("its data is outside the file".into())
 }
 
 impl Contiguous {

@@ -1,5 +1,7 @@
 //! Element types: what one stored element of a variable is.
 
+use std::ops::RangeInclusive;
+
 use arrow::datatypes::DataType;
 use serde::{Deserialize, Serialize};
 
@@ -137,6 +139,49 @@ impl ElementType {
             Self::Float64 => DataType::Float64,
             Self::Char | Self::Bytes(_) | Self::Utf32(_) | Self::Text => DataType::Utf8,
         }
+    }
+
+    /// The number, or truth value, that goes by a [`ElementType::name`].
+    #[must_use]
+    pub fn number_called(name: &str) -> Option<Self> {
+        let numbers = [
+            Self::Bool,
+            Self::Int8,
+            Self::Int16,
+            Self::Int32,
+            Self::Int64,
+            Self::UInt8,
+            Self::UInt16,
+            Self::UInt32,
+            Self::UInt64,
+            Self::Float16,
+            Self::Float32,
+            Self::Float64,
+        ];
+        numbers.into_iter().find(|number| number.name() == name)
+    }
+
+    /// The least and the greatest of the integers that are elements of this type; `None` if they are no integers.
+    #[must_use]
+    pub fn integers(self) -> Option<RangeInclusive<i128>> {
+        Some(match self {
+            Self::Int8 => i8::MIN.into()..=i8::MAX.into(),
+            Self::Int16 => i16::MIN.into()..=i16::MAX.into(),
+            Self::Int32 => i32::MIN.into()..=i32::MAX.into(),
+            Self::Int64 => i64::MIN.into()..=i64::MAX.into(),
+            Self::UInt8 => 0..=u8::MAX.into(),
+            Self::UInt16 => 0..=u16::MAX.into(),
+            Self::UInt32 => 0..=u32::MAX.into(),
+            Self::UInt64 => 0..=u64::MAX.into(),
+            Self::Bool
+            | Self::Float16
+            | Self::Float32
+            | Self::Float64
+            | Self::Char
+            | Self::Bytes(_)
+            | Self::Utf32(_)
+            | Self::Text => return None,
+        })
     }
 
     /// The name by which files and people call it: `float32`, `int16`, `string` …

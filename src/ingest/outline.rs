@@ -180,21 +180,8 @@ fn dimensions(
 
 async fn element(own: Option<&SliceVariable>, spec: &VariableConfig) -> Result<ElementType> {
     if let Some(name) = spec.encoding.get("dtype").and_then(Value::as_str) {
-        return Ok(match name {
-            "bool" => ElementType::Bool,
-            "int8" => ElementType::Int8,
-            "int16" => ElementType::Int16,
-            "int32" => ElementType::Int32,
-            "int64" => ElementType::Int64,
-            "uint8" => ElementType::UInt8,
-            "uint16" => ElementType::UInt16,
-            "uint32" => ElementType::UInt32,
-            "uint64" => ElementType::UInt64,
-            "float16" => ElementType::Float16,
-            "float32" => ElementType::Float32,
-            "float64" => ElementType::Float64,
-            other => return Err(Error::Invalid(format!("there is no dtype {other}"))),
-        });
+        return ElementType::number_called(name)
+            .ok_or_else(|| Error::Invalid(format!("there is no dtype {name}")));
     }
     let Some(own) = own else {
         return Err(Error::Invalid(
@@ -328,18 +315,8 @@ fn stored_fill(value: &AttributeValue, element: ElementType) -> Option<Attribute
             values: vec![float],
         });
     }
-    let (least, most) = match element {
-        ElementType::Int8 => (i8::MIN.into(), i8::MAX.into()),
-        ElementType::Int16 => (i16::MIN.into(), i16::MAX.into()),
-        ElementType::Int32 => (i32::MIN.into(), i32::MAX.into()),
-        ElementType::Int64 => (i64::MIN.into(), i64::MAX.into()),
-        ElementType::UInt8 => (0, u8::MAX.into()),
-        ElementType::UInt16 => (0, u16::MAX.into()),
-        ElementType::UInt32 => (0, u32::MAX.into()),
-        ElementType::UInt64 => (0, u64::MAX.into()),
-        _ => return None,
-    };
-    let integer = integer.filter(|integer| (least..=most).contains(integer))?;
+    let range = element.integers()?;
+    let integer = integer.filter(|integer| range.contains(integer))?;
     Some(AttributeValue::Integers {
         element,
         values: vec![integer],

@@ -18,7 +18,7 @@ use hyperslab::session::Session;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::common::{little, row, rows, session};
+use crate::common::{copy_folder, little, row, rows, session};
 
 /// The cubes whose cells are `tas = k` and `pr = k / 2`, by what they are stored as.
 const CUBES: [&str; 5] = ["v2", "v2_plain", "v3", "v3_plain", "v3_sharded"];
@@ -194,7 +194,7 @@ impl Cube {
     pub fn new(name: &str) -> Self {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("cube.zarr");
-        copy(Path::new(&fixture(name)), &path);
+        copy_folder(Path::new(&fixture(name)), &path);
         Self {
             _place: place,
             path,
@@ -345,17 +345,4 @@ pub fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     }
     all.sort();
     all
-}
-
-pub fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).unwrap();
-        }
-    }
 }

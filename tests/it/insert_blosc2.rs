@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::common::{error, row, rows, sample, session};
+use crate::common::{copy_folder, error, row, rows, sample, session};
 
 /// The last two days of a year, moved by a year of this calendar.
 const NEXT: &str = "SELECT time + INTERVAL '365 days', lat, lon, tas, pr";
@@ -98,17 +98,4 @@ fn bytes(folder: &Path) -> Vec<(String, Vec<u8>)> {
     }
     files.sort();
     files
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let place = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &place);
-        } else {
-            std::fs::copy(entry.path(), place).unwrap();
-        }
-    }
 }

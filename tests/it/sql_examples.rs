@@ -1,10 +1,9 @@
 //! Every file of `sql-examples` gives the rows it promises, on the same data in every format.
 
-use std::path::Path;
 
 use serde_json::Value;
 
-use crate::common::{alike, project, rows, session};
+use crate::common::{alike, copy_folder, project, rows, session};
 
 /// The statements of a file, and the rows behind its `-->` lines, which a reference library computed.
 fn example(text: &str) -> (Vec<String>, Vec<Value>) {
@@ -98,17 +97,4 @@ async fn every_example_gives_its_rows_in_every_format() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let place = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &place);
-        } else {
-            std::fs::copy(entry.path(), place).unwrap();
-        }
-    }
 }

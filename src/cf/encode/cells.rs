@@ -14,7 +14,7 @@ const BLOCK: usize = 64;
 /// How values become elements of type `T`.
 pub(super) trait Conversion<T> {
     /// The values.
-    type Value: Copy;
+    type Value: Copy + std::fmt::Debug;
 
     /// The element of `value`, and whether it may stand for it.
     fn convert(&self, value: Self::Value) -> (T, bool);
@@ -23,7 +23,9 @@ pub(super) trait Conversion<T> {
     fn is_nan(&self, value: Self::Value) -> bool;
 
     /// `value` as it is written.
-    fn show(&self, value: Self::Value) -> String;
+    fn show(&self, value: Self::Value) -> String {
+        format!("{value:?}")
+    }
 
     /// Why no element may stand for `value`.
     fn refusal(&self, value: Self::Value) -> String;

@@ -85,10 +85,6 @@ impl<T: Stored> Conversion<T> for Same {
         value.number().is_nan()
     }
 
-    fn show(&self, value: T) -> String {
-        format!("{value:?}")
-    }
-
     fn refusal(&self, _: T) -> String {
         String::new()
     }
@@ -114,10 +110,6 @@ impl<T: Stored, V: Value> Conversion<T> for Plain<V> {
     #[inline]
     fn is_nan(&self, value: V) -> bool {
         value.is_nan()
-    }
-
-    fn show(&self, value: V) -> String {
-        format!("{value:?}")
     }
 
     fn refusal(&self, value: V) -> String {
@@ -241,10 +233,6 @@ impl<T: Stored, V: Value> Conversion<T> for Pack<V> {
     #[inline]
     fn is_nan(&self, value: V) -> bool {
         value.is_nan()
-    }
-
-    fn show(&self, value: V) -> String {
-        format!("{value:?}")
     }
 
     fn refusal(&self, value: V) -> String {

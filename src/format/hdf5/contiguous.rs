@@ -49,25 +49,10 @@ impl Contiguous {
         let span = self.data.span(number).ok_or_else(outside)?;
         let start = span.offset.checked_add(self.address).ok_or_else(outside)?;
         let offset = file.absolute(start)?;
-        let ends_inside = |length: u64| {
-            let end = offset.checked_add(length);
-            end.is_some_and(|end| end <= file.length())
-        };
-        if ends_inside(span.whole) {
-            return Ok(ChunkAddress::Range {
-                object: Arc::clone(object),
-                offset,
-                length: span.whole,
-                skipped: 0,
-            });
+        if let Some(address) = span.address(object, offset, file.length())? {
+            return Ok(address);
         }
-        // The last chunk would reach beyond the end of the file: what is missing is beyond the array too.
-        if !ends_inside(span.used) {
-            return Err(outside());
-        }
-        let sizes =
-            usize::try_from(span.used).and_then(|used| Ok((used, usize::try_from(span.whole)?)));
-        let (used, whole) = sizes.map_err(|_| outside())?;
+        let (used, whole) = span.sizes()?;
         let mut bytes = file.read_absolute(offset, used)?.to_vec();
         bytes.resize(whole, 0);
         Ok(ChunkAddress::Inline(bytes.into()))

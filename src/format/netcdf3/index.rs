@@ -64,25 +64,10 @@ impl Records {
             .checked_mul(self.stride)
             .and_then(|offset| offset.checked_add(self.begin)?.checked_add(span.offset))
             .ok_or_else(outside)?;
-        let ends_inside = |length: u64| {
-            let end = offset.checked_add(length);
-            end.is_some_and(|end| end <= self.length)
-        };
-        if ends_inside(span.whole) {
-            return Ok(ChunkAddress::Range {
-                object: Arc::clone(&self.object),
-                offset,
-                length: span.whole,
-                skipped: 0,
-            });
+        if let Some(address) = span.address(&self.object, offset, self.length)? {
+            return Ok(address);
         }
-        // The last chunk would reach beyond the end of the file: what is missing is beyond the array too.
-        if !ends_inside(span.used) {
-            return Err(outside());
-        }
-        let sizes =
-            usize::try_from(span.used).and_then(|used| Ok((used, usize::try_from(span.whole)?)));
-        let (used, whole) = sizes.map_err(|_| outside())?;
+        let (used, whole) = span.sizes()?;
         let mut bytes = self.store.range("", offset, used).await?.to_vec();
         bytes.resize(whole, 0);
         for element in bytes.chunks_exact_mut(self.width.max(1) as usize) {

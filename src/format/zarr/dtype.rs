@@ -100,19 +100,10 @@ impl DataType {
                     Error::Corrupt(format!("data type {name} has no valid length_bytes"))
                 })
         };
+        if let Some(element) = ElementType::number_called(name) {
+            return Ok(Self::plain(element));
+        }
         Ok(Self::plain(match name {
-            "bool" => ElementType::Bool,
-            "int8" => ElementType::Int8,
-            "int16" => ElementType::Int16,
-            "int32" => ElementType::Int32,
-            "int64" => ElementType::Int64,
-            "uint8" => ElementType::UInt8,
-            "uint16" => ElementType::UInt16,
-            "uint32" => ElementType::UInt32,
-            "uint64" => ElementType::UInt64,
-            "float16" => ElementType::Float16,
-            "float32" => ElementType::Float32,
-            "float64" => ElementType::Float64,
             "string" => ElementType::Text,
             "null_terminated_bytes" => bytes(length(1)?, rank),
             "fixed_length_utf32" => ElementType::Utf32(length(4)?),

@@ -107,14 +107,6 @@ impl Line {
     /// The numbers of the least and of the greatest: the infinities, for floating-point numbers.
     fn ends(&self) -> (i128, i128) {
         match self.number {
-            ElementType::Int8 => (i8::MIN.into(), i8::MAX.into()),
-            ElementType::Int16 => (i16::MIN.into(), i16::MAX.into()),
-            ElementType::Int32 => (i32::MIN.into(), i32::MAX.into()),
-            ElementType::Int64 => (i64::MIN.into(), i64::MAX.into()),
-            ElementType::UInt8 => (0, u8::MAX.into()),
-            ElementType::UInt16 => (0, u16::MAX.into()),
-            ElementType::UInt32 => (0, u32::MAX.into()),
-            ElementType::UInt64 => (0, u64::MAX.into()),
             ElementType::Float32 => {
                 let last = i128::from(f32::INFINITY.to_bits());
                 (-last, last)
@@ -123,12 +115,7 @@ impl Line {
                 let last = i128::from(f64::INFINITY.to_bits());
                 (-last, last)
             }
-            ElementType::Bool
-            | ElementType::Float16
-            | ElementType::Char
-            | ElementType::Bytes(_)
-            | ElementType::Utf32(_)
-            | ElementType::Text => (0, -1),
+            other => other.integers().map_or((0, -1), |range| range.into_inner()),
         }
     }
 

@@ -421,7 +421,9 @@ impl ColumnSpec {
                 self.chunks = Some(Option::ok_or_else(chunks, wrong)?);
             }
             "codec" => self.codec = Some(value.to_owned()),
-            "dtype" => self.element = Some(element_called(value).ok_or_else(wrong)?),
+            "dtype" => {
+                self.element = Some(ElementType::number_called(value.trim()).ok_or_else(wrong)?)
+            }
             "fill_value" => self.fill = Some(number()?),
             "scale_factor" => self.scale = Some(number()?),
             "add_offset" => self.offset = Some(number()?),
@@ -451,24 +453,6 @@ fn element_of(data_type: &DataType) -> Option<ElementType> {
         DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64 => ElementType::Int64,
         _ => return None,
     })
-}
-
-fn element_called(name: &str) -> Option<ElementType> {
-    [
-        ElementType::Bool,
-        ElementType::Int8,
-        ElementType::Int16,
-        ElementType::Int32,
-        ElementType::Int64,
-        ElementType::UInt8,
-        ElementType::UInt16,
-        ElementType::UInt32,
-        ElementType::UInt64,
-        ElementType::Float32,
-        ElementType::Float64,
-    ]
-    .into_iter()
-    .find(|element| element.name() == name.trim())
 }
 
 fn is_time(data_type: &DataType) -> bool {

@@ -9,7 +9,7 @@ use hyperslab::session::SessionOptions;
 use serde_json::Value;
 
 use super::with;
-use crate::common::{alike, error, explain, little, rows, sample};
+use crate::common::{alike, copy_folder, error, explain, little, rows, sample};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_groups_than_allowed_are_an_error_or_the_same_answer() {
@@ -86,7 +86,7 @@ async fn too_little_memory_is_an_error_that_says_how_much() {
 async fn what_cannot_be_decoded_is_the_error_of_the_scan() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("broken.zarr");
-    copy(std::path::Path::new(&sample("tas.zarr")), &path);
+    copy_folder(std::path::Path::new(&sample("tas.zarr")), &path);
     let chunk = path.join("tas/c/2/0/0");
     let chunk = if chunk.exists() {
         chunk
@@ -174,18 +174,5 @@ async fn a_dropped_reduction_reads_no_further() {
         assert!(after < CHUNKS, "{function}: {after}");
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         assert_eq!(read(), after, "{function}");
-    }
-}
-
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let into = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &into);
-        } else {
-            std::fs::copy(entry.path(), into).unwrap();
-        }
     }
 }
