@@ -1,6 +1,5 @@
 //! Every file of `sql-examples` gives the rows it promises, on the same data in every format.
 
-
 use serde_json::Value;
 
 use crate::common::{alike, copy_folder, project, rows, session};
