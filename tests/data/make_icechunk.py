@@ -2,11 +2,14 @@
 
     python make_icechunk.py            (icechunk 2.3.0, zarr 3.4.2, xarray 2026.9.0; Python 3.12 or newer)
 
+`little.icechunk` is in the second version of the format, `first.icechunk` in the first; the same is a sample for examples:
+
     main    first  second     tas: cell k (in C order of time, lat, lon) is k; six slices, then eight
     dev     first  warmer     tas + 1000
     v1      first             a tag
 
-`little.icechunk` is in the second version of the format, `first.icechunk` in the first. Prints the ids of the snapshots.
+`inserts/ice.icechunk` is the cube into which tests insert, `v3.zarr` beside it as a repository. Prints the ids of the
+snapshots.
 """
 
 import shutil
@@ -18,7 +21,9 @@ import numpy as np
 import xarray as xr
 import zarr
 
-HERE = Path(__file__).parent / "icechunk"
+import make_inserts
+
+HERE = Path(__file__).parent
 LAT, LON = np.array([-60.0, -20, 20, 60]), np.arange(5) * 10.0
 
 
@@ -32,13 +37,18 @@ def cube(start, count, more=0):
     )
 
 
-def make(name, version):
-    shutil.rmtree(HERE / name, ignore_errors=True)
+def new(path, version):
+    """A repository that keeps chunks of more than 64 bytes in objects."""
+    shutil.rmtree(path, ignore_errors=True)
     config = icechunk.RepositoryConfig(inline_chunk_threshold_bytes=64)
-    storage = icechunk.local_filesystem_storage(str(HERE / name))
+    storage = icechunk.local_filesystem_storage(str(path))
     repository = icechunk.Repository.create(storage, config=config, spec_version=version)
     repository.save_config()
+    return repository
 
+
+def make(path, version):
+    repository = new(path, version)
     session = repository.writable_session("main")
     encoding = {"tas": {"chunks": (4, 3, 4), "compressors": ()}, "time": {"chunks": (4,)}}
     cube(0, 6).to_zarr(session.store, zarr_format=3, consolidated=False, encoding=encoding)
@@ -68,10 +78,14 @@ def make(name, version):
     far[2:] = [30, 40]
     session.store.set_virtual_ref("far/c/0", "s3://elsewhere/far.bin", offset=16, length=8, validate_container=False)
     warmer = session.commit("warmer")
-    print(name, {"first": first, "second": second, "warmer": warmer})
+    print(path.name, {"first": first, "second": second, "warmer": warmer})
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    make("little.icechunk", 2)
-    make("first.icechunk", 1)
+    make(HERE / "icechunk/little.icechunk", 2)
+    make(HERE / "icechunk/first.icechunk", 1)
+    make(HERE.parents[1] / "sql-examples/data/cube.icechunk", 2)
+    session = new(HERE / "inserts/ice.icechunk", 2).writable_session("main")
+    make_inserts.cube(0, 6).to_zarr(session.store, zarr_format=3, consolidated=False)
+    session.commit("six slices")

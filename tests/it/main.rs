@@ -17,6 +17,8 @@ mod corpus;
 mod floors;
 mod formats;
 mod grids;
+#[cfg(feature = "icechunk")]
+mod icechunk;
 mod insert;
 mod insert_blosc2;
 mod insert_hdf5;

@@ -60,7 +60,9 @@ pub(super) async fn resolve(repository: &Repository, reference: &Reference) -> R
         (true, false) => VersionInfo::BranchTipRef(name.clone()),
         (false, true) => VersionInfo::TagRef(name.clone()),
         (false, false) => {
-            let id = SnapshotId::try_from(name.as_str()).ok().filter(|_| kinds.2);
+            // Some of the last bits of an id are none of it.
+            let is_id = |id: &SnapshotId| kinds.2 && id.to_string() == *name;
+            let id = SnapshotId::try_from(name.as_str()).ok().filter(is_id);
             let known = match &id {
                 Some(id) => repository.lookup_snapshot(id).await.is_ok(),
                 None => false,
