@@ -83,8 +83,10 @@ fn a_commit_whose_answer_is_lost_is_neither_a_conflict_nor_done_twice() {
     ];
     for (name, document) in documents() {
         for (fault, times, succeeds) in faults {
-            // A repository looks what has become of its branch, and tries again.
-            let succeeds = succeeds.filter(|succeeds| *succeeds || name != "ice");
+            // The foreign program adds a line, with which a repository is damaged.
+            if name == "ice" && matches!(fault, Fault::Foreign) {
+                continue;
+            }
             for _ in 0..if is_full() { 50 } else { 1 } {
                 let mut cube = server.cube(name);
                 let proxy = Proxy::start(
