@@ -51,19 +51,23 @@ impl Target {
     ) -> Result<Transaction> {
         let store = &self.store;
         check_parent(store)?;
-        if store.kind().await.is_ok() {
+        let makes = self.format.makes(store);
+        if let Ok(kind) = store.kind().await {
+            self.check_place(kind, makes, existing)?;
             refuse_foreign_lock(store).await?;
         }
-        let lock = Arc::new(Lock::acquire(store, options.lock).await?);
+        let lock = Arc::new(Lock::acquire_new(store, makes, options.lock).await?);
         let begun = async {
-            if store.is_local() {
-                journal::recover(store, options.durability).await?;
-                journal::clean(store)?;
+            match makes {
+                Kind::Directory => self.prepare_directory(existing, options).await?,
+                Kind::Object => {
+                    // It may have been made while the lock was waited for.
+                    if let Ok(kind) = store.kind().await {
+                        self.check_place(kind, makes, existing)?;
+                    }
+                    store.remove_replacements()?;
+                }
             }
-            self.make_room(existing).await?;
-            store
-                .put(&private(MARK), "", Expect::Anything, options.durability)
-                .await?;
             self.format
                 .create(store, blueprint, &lock, options.durability)
                 .await
@@ -76,7 +80,7 @@ impl Target {
                 lengths: lengths(appender.dataset()),
                 appender,
                 last: None,
-                is_file: false,
+                is_file: makes == Kind::Object,
                 rewrites: false,
                 creates: true,
             }),
@@ -85,6 +89,40 @@ impl Target {
                 Err(error.within(store.location()))
             }
         }
+    }
+
+    /// Refuses to make a dataset that is a file where there is something else, or a file that must stay.
+    fn check_place(&self, there: Kind, makes: Kind, existing: IfExists) -> Result<()> {
+        let (format, place) = (self.format.name(), self.store.location());
+        match (there, makes) {
+            (Kind::Directory, Kind::Directory) => Ok(()),
+            (Kind::Object, _) if existing == IfExists::Refuse => {
+                Err(Error::Conflict(format!("{place} exists already")))
+            }
+            (Kind::Object, Kind::Object) => Ok(()),
+            (Kind::Object, Kind::Directory) => Err(Error::Invalid(format!(
+                "{place} is a file, in the place of which a dataset of format {format} cannot be made, because that is a \
+                 directory"
+            ))),
+            (Kind::Directory, Kind::Object) => Err(Error::Invalid(format!(
+                "{place} is a directory, in the place of which a dataset of format {format} cannot be made, because that is \
+                 a file"
+            ))),
+        }
+    }
+
+    /// Makes the place of a dataset that is a directory, and marks it.
+    async fn prepare_directory(&self, existing: IfExists, options: AppendOptions) -> Result<()> {
+        let store = &self.store;
+        if store.is_local() {
+            journal::recover(store, options.durability).await?;
+            journal::clean(store)?;
+        }
+        self.make_room(existing).await?;
+        store
+            .put(&private(MARK), "", Expect::Anything, options.durability)
+            .await
+            .map(drop)
     }
 
     /// Removes what may be removed, and refuses what may not.

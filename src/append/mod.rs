@@ -247,7 +247,7 @@ impl Transaction {
         match self.publish(operation).await {
             Ok(outcome) => {
                 // What is published stays so, whether the mark can be removed and the lock be given back or not.
-                if self.creates {
+                if self.creates && !self.is_file {
                     let _ = create::unmark(&self.store).await;
                 }
                 let _ = self.end().await;
@@ -268,8 +268,9 @@ impl Transaction {
     /// # Errors
     /// `Io` when the storage fails.
     pub async fn abandon(mut self) -> Result<()> {
+        let is_marked = self.creates && !self.is_file;
         let abandoned = self.appender.abandon().await;
-        let unmarked = if self.creates {
+        let unmarked = if is_marked {
             create::unmark(&self.store).await
         } else {
             Ok(())

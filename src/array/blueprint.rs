@@ -6,7 +6,8 @@ use async_trait::async_trait;
 
 use crate::array::chunk::{ChunkAddress, ChunkGrid, ChunkIndex, ElementOrder};
 use crate::array::dtype::ElementType;
-use crate::array::{Attributes, Dataset, Dimension, Group, Layout, Variable};
+use crate::array::number;
+use crate::array::{AttributeValue, Attributes, Dataset, Dimension, Group, Layout, Variable};
 use crate::codec::CodecPipeline;
 use crate::codec::encode::Encoder;
 use crate::error::{Error, Result};
@@ -121,27 +122,61 @@ impl Blueprint {
         group.map_or_else(Attributes::default, |group| group.attributes.clone())
     }
 
-    /// The dataset that it will be, in which no cell is written, as far as formats agree; only the root group.
+    /// The paths of all groups, parents before children: those that are declared, and those that variables are in.
+    #[must_use]
+    pub fn paths(&self) -> Vec<String> {
+        let mut paths = vec![String::new()];
+        let declared = self.groups.iter().map(|group| group.path.as_str());
+        let parents = self
+            .variables
+            .iter()
+            .filter_map(|variable| Some(variable.path.rsplit_once('/')?.0));
+        for path in declared.chain(parents) {
+            let ends = path.match_indices('/').map(|(at, _)| at);
+            for end in ends.chain([path.len()]) {
+                let outer = path.get(..end).unwrap_or_default().to_owned();
+                if !paths.contains(&outer) {
+                    paths.push(outer);
+                }
+            }
+        }
+        paths
+    }
+
+    /// The dataset that it will be, in which no cell is written, as far as formats agree.
     ///
     /// # Errors
     /// `Invalid` when the extents of a variable do not belong together.
     pub fn dataset(&self, location: &str, format: &'static str) -> Result<Dataset> {
-        let root = self.groups.iter().find(|group| group.path.is_empty());
-        let in_root = |variable: &&NewVariable| !variable.path.contains('/');
         Ok(Dataset {
             location: location.to_owned(),
             format,
-            root: Group {
-                attributes: self.attributes(""),
-                dimensions: root.map_or_else(Vec::new, |root| root.dimensions.clone()),
-                variables: self
-                    .variables
-                    .iter()
-                    .filter(in_root)
-                    .map(NewVariable::variable)
-                    .collect::<Result<_>>()?,
-                ..Group::default()
-            },
+            root: self.group("", &self.paths())?,
+        })
+    }
+
+    /// The group at `path`, one of `paths`, with all that is in it.
+    fn group(&self, path: &str, paths: &[String]) -> Result<Group> {
+        let parent = |path: &str| match path.rsplit_once('/') {
+            Some((parent, _)) => parent.to_owned(),
+            None => String::new(),
+        };
+        let declared = self.groups.iter().find(|group| group.path == path);
+        let variables = self.variables.iter();
+        let below = paths.iter().filter(|below| !below.is_empty());
+        Ok(Group {
+            path: path.to_owned(),
+            attributes: self.attributes(path),
+            dimensions: declared.map_or_else(Vec::new, |group| group.dimensions.clone()),
+            variables: variables
+                .filter(|variable| parent(&variable.path) == path)
+                .map(NewVariable::variable)
+                .collect::<Result<_>>()?,
+            unreadable: Vec::new(),
+            groups: below
+                .filter(|below| parent(below) == path)
+                .map(|below| self.group(below, paths))
+                .collect::<Result<_>>()?,
         })
     }
 }
@@ -183,6 +218,36 @@ impl NewVariable {
             }
         }
         ChunkGrid::new(self.shape.clone(), self.chunk.clone()).map_err(|error| wrong(&error))
+    }
+
+    /// The element that stands for cells without a value, if anything says which.
+    ///
+    /// # Errors
+    /// `Invalid` when its `_FillValue` is a number that its elements cannot be.
+    pub fn declared_fill(&self) -> Result<Option<Vec<u8>>> {
+        if let Some(fill) = &self.fill {
+            let mut fill = fill.clone();
+            fill.resize(self.element.size().unwrap_or(fill.len()), 0);
+            return Ok(Some(fill));
+        }
+        let Some(value) = self.attributes.get("_FillValue") else {
+            return Ok(None);
+        };
+        let is_number = match value {
+            AttributeValue::Integers { values, .. } => values.len() == 1,
+            AttributeValue::Floats { values, .. } => values.len() == 1,
+            AttributeValue::Text(_) | AttributeValue::Texts(_) | AttributeValue::Json(_) => false,
+        };
+        if !is_number {
+            return Ok(None);
+        }
+        let fill = number::element(value, self.element).ok_or_else(|| {
+            Error::Invalid(format!(
+                "the fill value {value} cannot be stored as {}",
+                self.element.name()
+            ))
+        })?;
+        Ok(Some(fill))
     }
 
     /// The variable that it will be, without any chunk yet.

@@ -6,6 +6,7 @@ pub mod contiguous;
 pub mod cut;
 pub mod dtype;
 pub mod hyperslab;
+pub mod number;
 pub mod slab;
 
 use std::sync::Arc;

@@ -354,7 +354,7 @@ fn is_called(format: &str, name: &str) -> bool {
     match name.as_str() {
         "netcdf" | "nc" => matches!(format, "hdf5" | "netcdf3"),
         "netcdf4" | "nc4" | "hdf" | "h5" => format == "hdf5",
-        "b2nd" => format == "blosc2",
+        "b2nd" | "b2d" => format == "blosc2",
         name => format == name,
     }
 }

@@ -1,11 +1,11 @@
 //! Missing values: which stored numbers of a variable stand for "no value".
 
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
-use half::f16;
 use serde::{Deserialize, Serialize};
 
 use crate::array::Attributes;
 use crate::array::dtype::ElementType;
+use crate::array::number::nearest_f16;
 use crate::cf::number::{Number, Scalar, scalars, with_number};
 use crate::cf::options::DecodeOptions;
 use crate::error::{Error, Result};
@@ -50,7 +50,7 @@ impl MissingRule {
         }
         if element == ElementType::Float16 {
             for scalar in &mut equal {
-                *scalar = Scalar::Float(f16::from_f64(scalar.to_f64()).to_f64());
+                *scalar = Scalar::Float(nearest_f16(scalar.to_f64()).to_f64());
             }
         }
         let (low, high) = valid_range(attributes);

@@ -6,6 +6,7 @@ use arrow::datatypes::{
 };
 
 use crate::array::dtype::ElementType;
+use crate::array::number::nearest_f32;
 use crate::array::{AttributeValue, Attributes};
 use crate::cf::time::Count;
 
@@ -261,16 +262,6 @@ impl Number for f64 {
             bound(high).unwrap_or(Self::INFINITY),
         )
     }
-}
-
-/// The nearest single-precision number.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "rounding is what is asked for"
-)]
-#[inline]
-pub(crate) fn nearest_f32(value: f64) -> f32 {
-    value as f32
 }
 
 /// Runs `$body` with `$native` standing for the native type of a numeric element type, else `$other`. Half precision

@@ -9,8 +9,9 @@ use arrow::error::ArrowError;
 use serde::{Deserialize, Serialize};
 
 use crate::array::dtype::ElementType;
+use crate::array::number::nearest_f32;
 use crate::array::{AttributeValue, Attributes};
-use crate::cf::number::{Number, nearest_f32, scalars};
+use crate::cf::number::{Number, scalars};
 use crate::cf::time::Count;
 use crate::error::{Error, Result};
 

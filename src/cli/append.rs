@@ -64,20 +64,22 @@ async fn slices(
     let tells = ingest.config().logging;
     let dry_run = ingest.config().dry_run;
     let mut failure = None;
-    for slice in slices {
-        match ingest.slice(&SliceItem::from(slice.as_str())).await {
-            Ok(report) => {
-                *count += 1;
-                if dry_run {
-                    let _ = writeln!(std::io::stdout(), "{report}");
-                } else if tells || report.action == Action::Skipped || !report.filled.is_empty() {
-                    // A standard error that is closed is nobody to tell.
-                    let _ = writeln!(std::io::stderr(), "{report}");
-                }
-            }
+    let slices: Vec<SliceItem> = slices.iter().map(|slice| slice.as_str().into()).collect();
+    while let Some(left) = slices.get(*count..).filter(|left| !left.is_empty()) {
+        let reports = match ingest.slices(left).await {
+            Ok(reports) => reports,
             Err(error) => {
                 failure = Some(error);
                 break;
+            }
+        };
+        *count += reports.len();
+        for report in reports {
+            if dry_run {
+                let _ = writeln!(std::io::stdout(), "{report}");
+            } else if tells || report.action == Action::Skipped || !report.filled.is_empty() {
+                // A standard error that is closed is nobody to tell.
+                let _ = writeln!(std::io::stderr(), "{report}");
             }
         }
     }

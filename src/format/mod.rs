@@ -17,11 +17,11 @@ use async_trait::async_trait;
 use crate::array::blueprint::Blueprint;
 use crate::array::{Attributes, Dataset, Variable};
 use crate::error::{Error, Result};
-use crate::store::Store;
 use crate::store::lock::Lock;
 use crate::store::patch::Patch;
 use crate::store::replace::Replacement;
 use crate::store::write::{Durability, Object};
+use crate::store::{Kind, Store};
 
 pub use region::{OldCells, Region};
 pub use versions::{Reference, Snapshot, Versions};
@@ -73,8 +73,14 @@ pub trait Format: Debug + Send + Sync {
         )))
     }
 
-    /// Begins to make a dataset at the store's location, where there is none and for which the caller holds `lock`.
-    /// Nobody finds it before it is published.
+    /// What a dataset that is made at the store's location will be.
+    fn makes(&self, _store: &Store) -> Kind {
+        Kind::Directory
+    }
+
+    /// Begins to make a dataset at the store's location, for which the caller holds `lock`. Nobody finds it before it is
+    /// published. Where it makes a directory, there is nothing; where it makes a file, there may be one, whose place the
+    /// new one is to take (see [`Replacement::first`]).
     ///
     /// # Errors
     /// `Unsupported` when the format cannot hold what the blueprint asks for, `Invalid` when the blueprint contradicts

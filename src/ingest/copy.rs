@@ -6,6 +6,8 @@ use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 
+use super::check;
+use super::config::AppendConfig;
 use super::slice::{SliceVariable, selection};
 use crate::append::window::Window;
 use crate::append::{OldCells, Region, Transaction};
@@ -19,23 +21,34 @@ use crate::read::{self, Buffers};
 /// Bytes of a box, unless the pieces of a variable are larger.
 const BOX: u64 = 32 << 20;
 
-/// The way from a variable of a slice to one of the target.
+/// The way from a variable of slices, one behind the other, to one of the target.
 #[derive(Debug)]
 pub(super) struct Copy<'a> {
     target: Arc<Variable>,
-    /// Where the cells come from; without it they are missing values.
-    source: Option<&'a SliceVariable>,
+    parts: Vec<Part<'a>>,
     encoding: Encoding,
-    /// Whether stored elements mean the same on both sides.
-    verbatim: bool,
-    /// Factor and summand for other units.
-    conversion: Option<(f64, f64)>,
-    /// The dimension that grows, the index at which the slice begins, and the length with it.
+    /// The axis along which slices are appended, and the length before and after; without it there is one slice, and it is
+    /// everything.
     along: Option<Along>,
     size: usize,
 }
 
-/// Where a slice begins.
+/// What comes from one slice.
+#[derive(Debug)]
+struct Part<'a> {
+    /// Where the cells come from; without it they are missing values.
+    source: Option<&'a SliceVariable>,
+    /// Whether stored elements mean the same on both sides.
+    verbatim: bool,
+    /// Factor and summand for other units.
+    conversion: Option<(f64, f64)>,
+    /// First index along the axis.
+    start: u64,
+    /// Index behind the last one.
+    end: u64,
+}
+
+/// Where slices are appended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Along {
     pub(super) axis: usize,
@@ -43,18 +56,26 @@ pub(super) struct Along {
     pub(super) after: u64,
 }
 
+/// What went wrong, and with which of the slices, if it was one of them.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) slice: Option<usize>,
+    pub(super) error: Error,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { slice: None, error }
+    }
+}
+
 impl<'a> Copy<'a> {
+    /// Nothing yet of what goes to `target`.
     pub(super) fn new(
         target: &Arc<Variable>,
-        source: Option<&'a SliceVariable>,
-        conversion: Option<(f64, f64)>,
         along: Option<Along>,
         decode: &DecodeOptions,
     ) -> Result<Self> {
-        let decoding = Decoding::new(target, decode)?;
-        let verbatim = source.is_some_and(|source| {
-            source.is_stored() && conversion.is_none() && source.decoding.means_the_same(&decoding)
-        });
         let element = target.layout.element;
         let size = element.size().ok_or_else(|| {
             Error::Unsupported(format!(
@@ -64,17 +85,46 @@ impl<'a> Copy<'a> {
         })?;
         Ok(Self {
             target: Arc::clone(target),
-            source,
+            parts: Vec::new(),
             encoding: Encoding::of_variable(target, decode)?,
-            verbatim,
-            conversion,
             along,
             size,
         })
     }
 
-    /// Writes all cells of the slice.
-    pub(super) async fn run(&self, transaction: &mut Transaction) -> Result<()> {
+    /// Adds a slice of `length` indices along the axis, behind those before.
+    pub(super) fn add(
+        &mut self,
+        source: Option<&'a SliceVariable>,
+        length: u64,
+        config: &AppendConfig,
+        decode: &DecodeOptions,
+    ) -> Result<()> {
+        let decoding = Decoding::new(&self.target, decode)?;
+        let conversion = match source {
+            Some(source) => check::conversion(source, &self.target, config)?,
+            None => None,
+        };
+        let verbatim = source.is_some_and(|source| {
+            source.is_stored() && conversion.is_none() && source.decoding.means_the_same(&decoding)
+        });
+        let before = self.along.map_or(0, |along| along.before);
+        let start = self.parts.last().map_or(before, |part| part.end);
+        self.parts.push(Part {
+            source,
+            verbatim,
+            conversion,
+            start,
+            end: start.saturating_add(length),
+        });
+        Ok(())
+    }
+
+    /// Writes all cells of the slices, each piece of the target once.
+    ///
+    /// # Errors
+    /// What the slice cannot be read for, or the target not hold; with which slice it was.
+    pub(super) async fn run(&self, transaction: &mut Transaction) -> Result<(), Failed> {
         let piece = transaction.piece(&self.target.path)?;
         let (start, end) = self.bounds();
         for (start, shape) in boxes(&start, &end, &piece, self.size as u64) {
@@ -84,7 +134,7 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    /// First indices of the slice in the target, and those behind the last.
+    /// First indices of the slices in the target, and those behind the last.
     fn bounds(&self) -> (Vec<u64>, Vec<u64>) {
         let mut start = vec![0; self.target.shape().len()];
         let mut end = self.target.shape().to_vec();
@@ -103,7 +153,7 @@ impl<'a> Copy<'a> {
         transaction: &Transaction,
         start: Vec<u64>,
         shape: &[u64],
-    ) -> Result<Region> {
+    ) -> Result<Region, Failed> {
         let at = |extents: &[u64], axis: usize| extents.get(axis).copied().unwrap_or(0);
         let (mut new_start, mut new_shape) = (start.clone(), shape.to_vec());
         let mut kept = 0;
@@ -141,9 +191,58 @@ impl<'a> Copy<'a> {
         Ok(window.into_region(&self.target.path, OldCells::Kept))
     }
 
-    /// The elements of a box of the target, all of it within the slice.
-    async fn cells(&self, start: &[u64], shape: &[u64]) -> Result<Vec<u8>> {
-        let Some(source) = self.source else {
+    /// The elements of a box of the target, all of it within the slices.
+    async fn cells(&self, start: &[u64], shape: &[u64]) -> Result<Vec<u8>, Failed> {
+        let of = |slice: usize| {
+            move |error| Failed {
+                slice: Some(slice),
+                error,
+            }
+        };
+        let Some(along) = self.along else {
+            return match self.parts.first() {
+                Some(part) => self.part(part, start, shape).await.map_err(of(0)),
+                None => Ok(Vec::new()),
+            };
+        };
+        let first = start.get(along.axis).copied().unwrap_or(0);
+        let end = first.saturating_add(shape.get(along.axis).copied().unwrap_or(0));
+        let mut window: Option<Window> = None;
+        for (number, part) in self.parts.iter().enumerate() {
+            let (from, to) = (part.start.max(first), part.end.min(end));
+            if from >= to {
+                continue;
+            }
+            let (mut own_start, mut own_shape) = (start.to_vec(), shape.to_vec());
+            if let (Some(start), Some(extent)) =
+                (own_start.get_mut(along.axis), own_shape.get_mut(along.axis))
+            {
+                (*start, *extent) = (from, to - from);
+            }
+            let mut inner = own_start.clone();
+            if let Some(start) = inner.get_mut(along.axis) {
+                *start -= part.start;
+            }
+            let cells = self.part(part, &inner, &own_shape).await;
+            let cells = cells.map_err(of(number))?;
+            if own_shape == shape {
+                return Ok(cells);
+            }
+            let gathered = match window.take() {
+                Some(window) => window,
+                None => Window::filled(start.to_vec(), shape, &[], self.size)?,
+            };
+            let gathered = window.insert(gathered);
+            gathered.place(&own_start, &own_shape, &cells)?;
+        }
+        Ok(window.map_or_else(Vec::new, |window| {
+            window.into_region("", OldCells::Kept).cells
+        }))
+    }
+
+    /// The elements of a box of one slice, as the target holds them.
+    async fn part(&self, part: &Part<'_>, start: &[u64], shape: &[u64]) -> Result<Vec<u8>> {
+        let Some(source) = part.source else {
             let fill = self
                 .encoding
                 .fill()
@@ -151,19 +250,13 @@ impl<'a> Copy<'a> {
             let window = Window::filled(start.to_vec(), shape, &fill, self.size)?;
             return Ok(window.into_region("", OldCells::Kept).cells);
         };
-        let mut own = start.to_vec();
-        if let Some(along) = self.along
-            && let Some(first) = own.get_mut(along.axis)
-        {
-            *first -= along.before;
-        }
-        if self.verbatim
-            && let Some(elements) = source.elements(&own, shape).await?
+        if part.verbatim
+            && let Some(elements) = source.elements(start, shape).await?
         {
             return Ok(elements);
         }
-        let mut values = source.values(&own, shape).await?;
-        if let Some((factor, summand)) = self.conversion {
+        let mut values = source.values(start, shape).await?;
+        if let Some((factor, summand)) = part.conversion {
             values = converted(&values, factor, summand)?;
         }
         let mut cells = Vec::with_capacity(values.len() * self.size);

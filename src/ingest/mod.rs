@@ -5,6 +5,7 @@
 //! slice       a path, URL or query       -> variables with values        waits until it is complete
 //! outline     first slice + config       -> blueprint of a new target
 //! check       slice x target             -> fits, is there already, or an error     labels, units
+//! extend      slices + target            -> one transaction
 //! copy        boxes of a variable        -> regions of a transaction
 //! attributes  slice + config + SQL       -> attributes of the target
 //! ```
@@ -13,6 +14,7 @@ mod attributes;
 mod check;
 pub mod config;
 mod copy;
+mod extend;
 mod labels;
 mod outline;
 mod report;
@@ -39,8 +41,8 @@ use crate::store::Store;
 use crate::store::write::Durability;
 
 use check::{Addition, Verdict};
-use config::AppendConfig;
-use copy::{Along, Copy};
+use config::{AppendConfig, Polling};
+use copy::Copy;
 use report::Phase;
 use slice::{Rows, Slice};
 use target::{Known, is_coordinate};
@@ -52,7 +54,7 @@ pub use slice::SliceItem;
 const TRIES: usize = 5;
 
 impl Session {
-    /// Appends slices to the target that `config` names, one after the other, each whole or not at all.
+    /// Appends slices to the target that `config` names, one behind the other, each whole or not at all.
     ///
     /// # Errors
     /// The first failure ends it; slices before it have been appended. `NotFound` when a slice or the directory of the
@@ -61,13 +63,25 @@ impl Session {
     pub async fn append(&self, slices: &[SliceItem], config: AppendConfig) -> Result<Report> {
         let mut ingest = Ingest::new(self, config).await?;
         let mut report = Report::default();
-        for item in slices {
-            report.slices.push(ingest.slice(item).await?);
+        let mut left = slices;
+        while !left.is_empty() {
+            let done = ingest.slices(left).await?;
+            left = left.get(done.len().max(1)..).unwrap_or_default();
+            report.slices.extend(done);
         }
         report.profile = ingest.profile();
         Ok(report)
     }
 }
+
+/// Most slices of one transaction: each may have a file open.
+const GROUP: u64 = 128;
+
+/// With so many bytes, slices make up a transaction.
+const GROUP_BYTES: u64 = 64 << 20;
+
+/// For so long, slices that are opened wait for others to make up a transaction with them.
+const GROUP_TIME: Duration = Duration::from_secs(1);
 
 /// A target that takes slices.
 #[derive(Debug)]
@@ -147,31 +161,76 @@ impl<'a> Ingest<'a> {
         self.profile.clone()
     }
 
-    /// Appends a slice.
+    /// Appends the first of some slices, and those behind it that one transaction can take with it: those that are there
+    /// at once, are no queries, and have not too many bytes together.
     ///
     /// # Errors
-    /// As [`Session::append`]; the target is as it was before.
-    pub async fn slice(&mut self, item: &SliceItem) -> Result<SliceReport> {
-        let clock = self.profile.start();
-        let opened = self.open(item).await;
-        self.profile.end(Phase::Open, clock);
-        let opened = opened.within(|| format!("slice {}", item.name()))?;
-        let report = if self.config.dry_run {
-            self.dry(&opened, item).await
-        } else {
-            self.append(&opened, item).await
+    /// As [`Session::append`], about the first of them; the target is as it was before.
+    pub async fn slices(&mut self, items: &[SliceItem]) -> Result<Vec<SliceReport>> {
+        let Some(item) = items.first() else {
+            return Ok(Vec::new());
         };
-        self.profile.slices += 1;
-        report
+        let clock = self.profile.start();
+        let opened = self.open(item, self.config.slice_polling).await;
+        let opened = opened.within(|| format!("slice {}", item.name()));
+        self.profile.end(Phase::Open, clock);
+        let mut group = vec![(item, opened?)];
+        let reports = if self.config.dry_run {
+            let [(item, opened)] = group.as_slice() else {
+                return Ok(Vec::new());
+            };
+            vec![self.dry(opened, item).await?]
+        } else {
+            self.append(&mut group, items).await?
+        };
+        self.profile.slices += reports.len() as u64;
+        Ok(reports)
     }
 
-    async fn open(&self, item: &SliceItem) -> Result<Opened> {
+    /// Opens slices behind those of a group, as far as the same transaction can take them.
+    async fn gather<'b>(
+        &mut self,
+        group: &mut Vec<(&'b SliceItem, Opened)>,
+        items: &'b [SliceItem],
+    ) {
+        let most = self.config.commit_slices.unwrap_or(GROUP).min(GROUP);
+        if attributes::has_expressions(&self.config) {
+            // They are asked of the target as it is with each slice.
+            return;
+        }
+        let clock = self.profile.start();
+        let bytes = |opened: &Opened| match opened {
+            Opened::Slice(slice) => slice.bytes(),
+            Opened::Rows(..) => u64::MAX,
+        };
+        let mut size = group.iter().map(|(_, opened)| bytes(opened)).sum::<u64>();
+        for item in items.iter().skip(group.len()) {
+            let is_full = group.len() as u64 >= most || size >= GROUP_BYTES;
+            if is_full || clock.elapsed() >= GROUP_TIME || !matches!(item, SliceItem::Location(_)) {
+                break;
+            }
+            // Who waits for a slice does not let those before it wait.
+            let polling = self.config.slice_polling.map(|polling| Polling {
+                timeout: Duration::ZERO,
+                ..polling
+            });
+            // What is wrong with it is said when its turn comes.
+            let Ok(opened) = self.open(item, polling).await else {
+                break;
+            };
+            size = size.saturating_add(bytes(&opened));
+            group.push((item, opened));
+        }
+        self.profile.end(Phase::Open, clock);
+    }
+
+    async fn open(&self, item: &SliceItem, polling: Option<Polling>) -> Result<Opened> {
         Ok(match item {
             SliceItem::Location(location) => {
                 let options = self.config.slice_storage_options.pairs();
                 let store = Store::open_with(location, &options)?;
                 let catalog = self.session.catalog();
-                let opened = slice::open(catalog, &store, self.config.slice_polling).await?;
+                let opened = slice::open(catalog, &store, polling).await?;
                 let options = catalog.options();
                 let decode = DecodeOptions {
                     decode: true,
@@ -260,23 +319,30 @@ impl<'a> Ingest<'a> {
         laid.map(Some)
     }
 
-    async fn append(&mut self, opened: &Opened, item: &SliceItem) -> Result<SliceReport> {
+    async fn append<'b>(
+        &mut self,
+        group: &mut Vec<(&'b SliceItem, Opened)>,
+        items: &'b [SliceItem],
+    ) -> Result<Vec<SliceReport>> {
         for _ in 0..TRIES {
             let exists = !self.removes && self.target.exists().await?;
             let done = if exists {
-                self.extend(opened, item).await?
+                self.gather(group, items).await;
+                self.extend(group).await?
+            } else if let Some((item, opened)) = group.first() {
+                self.create(opened, item).await?.map(|report| vec![report])
             } else {
-                self.create(opened, item).await?
+                None
             };
-            if let Some(report) = done {
-                return Ok(report);
+            if let Some(reports) = done {
+                return Ok(reports);
             }
             self.known = None;
         }
         Err(Error::Conflict(format!(
             "{}: other programs change the dataset all the time; slice {} was not appended",
             self.target.store().location(),
-            item.name()
+            group.first().map_or("", |(item, _)| item.name())
         )))
     }
 
@@ -349,12 +415,9 @@ impl<'a> Ingest<'a> {
             if source.is_none() {
                 filled.push(variable.name.clone());
             }
-            let conversion = match source {
-                Some(source) => check::conversion(source, variable, &self.config)?,
-                None => None,
-            };
-            let copy = Copy::new(variable, source, conversion, None, &self.decode)?;
-            copy.run(transaction).await?;
+            let mut copy = Copy::new(variable, None, &self.decode)?;
+            copy.add(source, 0, &self.config, &self.decode)?;
+            copy.run(transaction).await.map_err(|failed| failed.error)?;
         }
         let mut known = Known::of_first(slice, &dataset, append_dim, &self.decode).await?;
         if !self.config.attrs.is_empty() {
@@ -367,107 +430,6 @@ impl<'a> Ingest<'a> {
             known.attributes = attributes;
         }
         Ok((known, filled))
-    }
-
-    /// Appends a slice to a target that is there; `None` when somebody else was faster.
-    async fn extend(&mut self, opened: &Opened, item: &SliceItem) -> Result<Option<SliceReport>> {
-        let clock = self.profile.start();
-        let mut transaction = self.target.begin(self.options).await?;
-        self.profile.end(Phase::Begin, clock);
-        let done = self.extend_in(&mut transaction, opened, item).await;
-        let (report, known) = match done {
-            Ok((report, known)) if report.action == Action::Appended => (report, known),
-            Ok((report, known)) => {
-                let version = transaction.version();
-                transaction.abandon().await?;
-                self.known = Some((known, version));
-                return Ok(Some(report));
-            }
-            Err(error) => {
-                transaction.abandon().await?;
-                return Err(error.within(format!("slice {}", item.name())));
-            }
-        };
-        let clock = self.profile.start();
-        let outcome = transaction.commit("append").await?;
-        self.profile.end(Phase::Commit, clock);
-        let Outcome::Committed { version } = outcome else {
-            return Ok(None);
-        };
-        self.known = Some((known, version));
-        Ok(Some(SliceReport { version, ..report }))
-    }
-
-    async fn extend_in(
-        &mut self,
-        transaction: &mut Transaction,
-        opened: &Opened,
-        item: &SliceItem,
-    ) -> Result<(SliceReport, Known)> {
-        let clock = self.profile.start();
-        let append_dim = self.config.append_dim.clone();
-        let mut known = self.known(transaction).await?;
-        let laid = self.lay_out(opened, Some(&known))?;
-        let slice = pick(opened, laid.as_ref())?;
-        let verdict = check::against(slice, &known, &self.config, &self.decode).await?;
-        self.profile.end(Phase::Check, clock);
-        let before = known.length;
-        let addition = match verdict {
-            Verdict::Fits(addition) => addition,
-            Verdict::Present => {
-                let addition = check::alone(slice, &self.config).await?;
-                let report =
-                    self.report(item, Action::Skipped, before, &addition, Vec::new(), None);
-                return Ok((report, known));
-            }
-        };
-        let clock = self.profile.start();
-        let after = before
-            .checked_add(addition.length)
-            .ok_or_else(|| Error::Exhausted(format!("{append_dim} would be too long")))?;
-        let mut filled = Vec::new();
-        for variable in known.growing(&append_dim) {
-            let source = match self.config.excludes(&variable.name) {
-                true => None,
-                false => slice.variable(&variable.name)?,
-            };
-            let conversion = match source {
-                Some(source) => check::conversion(source, variable, &self.config)?,
-                None => {
-                    filled.push(variable.name.clone());
-                    None
-                }
-            };
-            let axis = variable.dimensions.iter().position(|d| *d == append_dim);
-            let along = axis.map(|axis| Along {
-                axis,
-                before,
-                after,
-            });
-            let copy = Copy::new(variable, source, conversion, along, &self.decode)?;
-            copy.run(transaction).await?;
-        }
-        transaction.resize("", &append_dim, after)?;
-        let axes = match attributes::has_expressions(&self.config) {
-            true => axes(&self.reread(transaction).await?, Some(slice), &append_dim).await?,
-            false => HashMap::new(),
-        };
-        let attributes = attributes::merged(
-            self.session,
-            Some(&known.attributes),
-            &slice.attributes,
-            &self.config,
-            &axes,
-        )
-        .await?;
-        if attributes != known.attributes {
-            transaction.set_attributes("", &attributes)?;
-            known.attributes = attributes;
-        }
-        self.profile.end(Phase::Copy, clock);
-        known.grow(addition.length, addition.labels.as_ref());
-        let report = self.report(item, Action::Appended, before, &addition, filled, None);
-        Ok((report, known))
     }
 
     /// What is known of the target, as a transaction found it.

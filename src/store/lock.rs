@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::replace::Identity;
 use super::write::{Durability, Expect, PRIVATE, Put, Version, write_id};
-use super::{Backend, Store};
+use super::{Backend, Kind, Store};
 use crate::error::{Error, Result};
 
 /// How the right to write is waited for.
@@ -89,6 +89,16 @@ impl Lock {
         lock.ok_or_else(|| busy(store, options))
     }
 
+    /// As [`Lock::acquire`], for a dataset that is yet to be made and will be `kind`: where that is a file, the lock is
+    /// beside it.
+    ///
+    /// # Errors
+    /// As [`Lock::acquire`].
+    pub async fn acquire_new(store: &Store, kind: Kind, options: LockOptions) -> Result<Self> {
+        let lock = Self::acquire_as(store, kind, options, || true).await?;
+        lock.ok_or_else(|| busy(store, options))
+    }
+
     /// As [`Lock::acquire`], but only as long as the lock is `needed`; `None` when it is not any more.
     ///
     /// # Errors
@@ -98,11 +108,24 @@ impl Lock {
         options: LockOptions,
         needed: impl Fn() -> bool + Send,
     ) -> Result<Option<Self>> {
+        Self::acquire_as(store, Kind::Directory, options, needed).await
+    }
+
+    /// `kind` is what will be there if nothing is.
+    async fn acquire_as(
+        store: &Store,
+        kind: Kind,
+        options: LockOptions,
+        needed: impl Fn() -> bool + Send,
+    ) -> Result<Option<Self>> {
         let key = format!("{PRIVATE}/lock");
         match &store.backend {
             Backend::Local { root, .. } => {
                 let started = Instant::now();
-                let file = store.file_parts()?;
+                let file = match kind {
+                    Kind::Object => store.new_file_parts()?,
+                    Kind::Directory => store.file_parts()?,
+                };
                 let path = match &file {
                     Some((_, directory, name)) => directory.join(format!(".{name}.hyperslab-lock")),
                     None => root.join(&key),
@@ -126,8 +149,9 @@ impl Lock {
                     rest(&mut pause, started, options, || busy(store, options)).await?;
                     tried = lock.try_lock();
                 }
-                let dataset = match &file {
-                    Some((path, ..)) => Some(share(store, path, started, options).await?),
+                // Another writer may have made it meanwhile.
+                let dataset = match store.file_parts()? {
+                    Some((path, ..)) => Some(share(store, &path, started, options).await?),
                     None => None,
                 };
                 Ok(Some(Self {

@@ -1,7 +1,7 @@
 //! A new version of a file: written beside it, and unseen until it takes its place.
 
 use std::fs::{self, File, Metadata};
-use std::io::{Seek, Write};
+use std::io::{ErrorKind, Seek, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path as FilePath, PathBuf};
 
@@ -48,7 +48,7 @@ impl Store {
     /// # Errors
     /// `Io` when the storage fails.
     pub fn remove_replacements(&self) -> Result<()> {
-        let Some((_, directory, name)) = self.file_parts()? else {
+        let Some((_, directory, name)) = self.new_file_parts()? else {
             return Ok(());
         };
         let entries = fs::read_dir(&directory).map_err(|e| self.unwritten("", e))?;
@@ -79,10 +79,36 @@ impl Store {
             Err(e) if absent(&e) => return Ok(None),
             Err(e) => return Err(self.failed("", e)),
         };
+        self.parts_of(path).map(Some)
+    }
+
+    /// The same for a file that may not be there yet; `None` where there can be none, as in the place of a directory.
+    pub(super) fn new_file_parts(&self) -> Result<Option<(PathBuf, PathBuf, String)>> {
+        let Backend::Local { root, .. } = &self.backend else {
+            return Ok(None);
+        };
+        if let Some(parts) = self.file_parts()? {
+            return Ok(Some(parts));
+        }
+        if root.exists() {
+            return Ok(None);
+        }
+        let directory = match root.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => FilePath::new("."),
+        };
+        let directory = fs::canonicalize(directory).map_err(|e| self.unwritten("", e))?;
+        match root.file_name() {
+            Some(name) => self.parts_of(directory.join(name)).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn parts_of(&self, path: PathBuf) -> Result<(PathBuf, PathBuf, String)> {
         let parts = path.parent().map(FilePath::to_owned);
         let name = path.file_name().and_then(|name| name.to_str());
         match (parts, name.map(str::to_owned)) {
-            (Some(directory), Some(name)) => Ok(Some((path, directory, name))),
+            (Some(directory), Some(name)) => Ok((path, directory, name)),
             _ => Err(Error::Unsupported(format!(
                 "{} cannot be written: its name is not UTF-8",
                 self.location()
@@ -100,7 +126,8 @@ pub struct Replacement {
     directory: PathBuf,
     path: PathBuf,
     file: File,
-    found: Identity,
+    /// What it takes the place of; `None`: of nothing.
+    found: Option<Identity>,
     durability: Durability,
 }
 
@@ -133,6 +160,25 @@ impl Replacement {
         Self::begin(store, found, durability).map(|(empty, _)| empty)
     }
 
+    /// The first version of a file, without any bytes yet; if there is a file, which the caller may replace, it takes its
+    /// place. The caller holds the lock.
+    ///
+    /// # Errors
+    /// As [`Replacement::copy`].
+    pub fn first(store: &Store, durability: Durability) -> Result<Self> {
+        match store.identity() {
+            Ok(Some(found)) => Self::empty(store, found, durability),
+            Ok(None) => Err(store.not_local()),
+            Err(Error::NotFound(_)) => {
+                let Some((target, directory, name)) = store.new_file_parts()? else {
+                    return Err(store.not_local());
+                };
+                Self::beside(store, (target, directory, &name), None, durability)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// What writes the new version from its beginning on.
     pub fn writer(&self) -> impl Write + Seek + '_ {
         &self.file
@@ -152,23 +198,7 @@ impl Replacement {
                 store.location()
             )));
         }
-        let path = directory.join(format!(".{name}.{}.tmp", write_id()));
-        let file = File::options()
-            .create_new(true)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(unwritten)?;
-        // From here on it is removed with this value.
-        let copy = Self {
-            store: store.clone(),
-            target,
-            directory,
-            path,
-            file,
-            found,
-            durability,
-        };
+        let copy = Self::beside(store, (target, directory, &name), Some(found), durability)?;
         copy.file
             .set_permissions(metadata.permissions())
             .map_err(unwritten)?;
@@ -177,13 +207,38 @@ impl Replacement {
         Ok((copy, old))
     }
 
+    /// An empty file beside the one of this path, directory and name; from here on it is removed with this value.
+    fn beside(
+        store: &Store,
+        (target, directory, name): (PathBuf, PathBuf, &str),
+        found: Option<Identity>,
+        durability: Durability,
+    ) -> Result<Self> {
+        let path = directory.join(format!(".{name}.{}.tmp", write_id()));
+        let file = File::options()
+            .create_new(true)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|e| store.unwritten("", e))?;
+        Ok(Self {
+            store: store.clone(),
+            target,
+            directory,
+            path,
+            file,
+            found,
+            durability,
+        })
+    }
+
     /// Fills `buffer` with the bytes from `offset` on.
     ///
     /// # Errors
     /// `Corrupt` when they are not within the file, `Io` when the storage fails.
     pub fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         self.file.read_exact_at(buffer, offset).map_err(|e| {
-            if e.kind() == std::io::ErrorKind::UnexpectedEof {
+            if e.kind() == ErrorKind::UnexpectedEof {
                 self.store.ends_early("", offset, buffer.len())
             } else {
                 self.store.failed("", e)
@@ -220,13 +275,27 @@ impl Replacement {
         if self.durability == Durability::Full {
             self.file.sync_all().map_err(unwritten)?;
         }
-        match fs::metadata(&self.target) {
-            Ok(metadata) if Identity::of(&metadata) == self.found => {}
-            Ok(_) => return Ok(Replaced::Conflict),
-            Err(e) if absent(&e) => return Ok(Replaced::Conflict),
+        let there = match fs::metadata(&self.target) {
+            Ok(metadata) => Some(Identity::of(&metadata)),
+            Err(e) if absent(&e) => None,
             Err(e) => return Err(self.store.failed("", e)),
+        };
+        if there != self.found {
+            return Ok(Replaced::Conflict);
         }
-        fs::rename(&self.path, &self.target).map_err(unwritten)?;
+        if there.is_none() {
+            // Unlike a rename, a link never takes the place of a file that came just now; some file systems have none.
+            match fs::hard_link(&self.path, &self.target) {
+                Ok(()) => {
+                    // What it was called until now: it is the file either way.
+                    let _ = fs::remove_file(&self.path);
+                }
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(Replaced::Conflict),
+                Err(_) => fs::rename(&self.path, &self.target).map_err(unwritten)?,
+            }
+        } else {
+            fs::rename(&self.path, &self.target).map_err(unwritten)?;
+        }
         if self.durability == Durability::Full {
             let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
             synced.map_err(|e| {
@@ -301,6 +370,38 @@ mod tests {
         assert_eq!(store.get("").await.unwrap().unwrap(), "new bytes and more");
         assert_eq!(names(&directory), ["a.nc"]);
         assert_ne!(store.identity().unwrap(), before);
+    }
+
+    #[test]
+    fn the_first_version_of_a_file_is_seen_when_it_is_published() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new.nc");
+        let store = Store::open(path.to_str().unwrap()).unwrap();
+        let first = Replacement::first(&store, Durability::Full).unwrap();
+        first.write(0, b"first").unwrap();
+        assert!(!path.exists());
+        assert_eq!(first.publish().unwrap(), Replaced::Done);
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(names(&directory), ["new.nc"]);
+        // Where there is a file, another one takes its place.
+        let second = Replacement::first(&store, Durability::Full).unwrap();
+        second.write(0, b"second").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(second.publish().unwrap(), Replaced::Done);
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        assert_eq!(names(&directory), ["new.nc"]);
+    }
+
+    #[test]
+    fn the_first_version_of_a_file_takes_the_place_of_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new.nc");
+        let store = Store::open(path.to_str().unwrap()).unwrap();
+        let first = Replacement::first(&store, Durability::Full).unwrap();
+        fs::write(&path, b"others").unwrap();
+        assert_eq!(first.publish().unwrap(), Replaced::Conflict);
+        assert_eq!(fs::read(&path).unwrap(), b"others");
+        assert_eq!(names(&directory), ["new.nc"]);
     }
 
     #[tokio::test]

@@ -163,6 +163,27 @@ impl Store {
         local.finish().map_err(failed)
     }
 
+    /// An object of a local store that nobody knows yet, to be written in any order; it is made if it is not there.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails; `Unsupported` for a store that is not local.
+    pub fn edit_local(&self, key: &str) -> Result<File> {
+        let Backend::Local { root, .. } = &self.backend else {
+            return Err(self.not_local());
+        };
+        let path = local_path(root, key);
+        let mut options = File::options();
+        options.create(true).truncate(false).read(true).write(true);
+        let opened = match options.open(&path) {
+            Err(e) if absent(&e) => {
+                let made = Local::new(root, Durability::None).parent(&path);
+                made.and_then(|()| options.open(&path))
+            }
+            opened => opened,
+        };
+        opened.map_err(|e| self.unwritten(key, e))
+    }
+
     /// An object of a local store, to be read in any order.
     ///
     /// # Errors

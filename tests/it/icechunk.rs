@@ -437,6 +437,41 @@ async fn rows_become_a_repository() {
     assert_eq!(row(&session, &sql).await.unwrap(), expected);
 }
 
+#[tokio::test]
+async fn a_repository_that_is_damaged_is_an_error() {
+    let repository = Repository::copy(REPOSITORIES[0].0);
+    let sql = format!("SELECT sum(tas) FROM '{repository}'");
+    let (mut tried, mut refused) = (0, 0);
+    for directory in ["", "snapshots", "manifests"] {
+        for entry in std::fs::read_dir(repository.path.join(directory)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                continue;
+            }
+            let whole = std::fs::read(&path).unwrap();
+            let cut = (0..whole.len())
+                .step_by(whole.len() / 8)
+                .map(|at| whole[..at].to_vec());
+            let flipped = (0..whole.len()).step_by(whole.len() / 24).map(|at| {
+                let mut bytes = whole.clone();
+                bytes[at] ^= 0xff;
+                bytes
+            });
+            for bytes in cut.chain(flipped) {
+                std::fs::write(&path, bytes).unwrap();
+                tried += 1;
+                // What is not looked at, or says nothing, may be anything.
+                match row(&session(), &sql).await {
+                    Ok(sum) => assert_eq!(sum, [json!(12_720.0)], "{}", path.display()),
+                    Err(_) => refused += 1,
+                }
+            }
+            std::fs::write(&path, whole).unwrap();
+        }
+    }
+    assert!(tried > 200 && refused * 4 > tried, "{refused} of {tried}");
+}
+
 /// A copy of a repository.
 struct Repository {
     _place: tempfile::TempDir,

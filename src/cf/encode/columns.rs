@@ -11,10 +11,11 @@ use arrow::datatypes::{
 };
 
 use crate::array::dtype::ElementType;
+use crate::array::number::nearest_f32;
 use crate::cf::encode::cells::Conversion;
 use crate::cf::encode::stored::{Stored, Value};
 use crate::cf::encode::{cast_exactly, not_storable};
-use crate::cf::number::{Number, nearest_f32};
+use crate::cf::number::Number;
 use crate::cf::packing::Packing;
 use crate::error::Result;
 

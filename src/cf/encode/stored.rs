@@ -8,7 +8,8 @@ use arrow::datatypes::{
 };
 use half::f16;
 
-use crate::cf::number::{Number, nearest_f32};
+use crate::array::number::{nearest_f16, nearest_f32};
+use crate::cf::number::Number;
 
 /// A native type of stored elements, half precision included.
 ///
@@ -228,25 +229,6 @@ stored_float!(f64, Float64Type, f64, 53, |v| v, |v| v, |v| [
     v.next_down(),
     v.next_up()
 ]);
-
-/// The nearest number of half precision.
-///
-/// Rounding to single precision first would make ties of what are none. If what was cut off there leaves an odd
-/// last bit, it is none.
-fn nearest_f16(value: f64) -> f16 {
-    let near = nearest_f32(value);
-    let exact = f64::from(near);
-    let odd = if near.to_bits() % 2 == 1 {
-        near
-    } else if exact < value {
-        near.next_up()
-    } else if exact > value {
-        near.next_down()
-    } else {
-        near
-    };
-    f16::from_f32(odd)
-}
 
 macro_rules! float_value {
     ($native:ty) => {

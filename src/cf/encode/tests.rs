@@ -10,8 +10,8 @@ use arrow::datatypes::{ArrowNativeType, DataType};
 
 use super::*;
 use crate::array::AttributeValue;
+use crate::array::number::nearest_f32;
 use crate::array::slab::{Slab, SlabData};
-use crate::cf::number::nearest_f32;
 use ElementType::{Float16, Float32, Float64, Int8, Int16, Int32, Int64, UInt8};
 
 pub(super) const OPTIONS: DecodeOptions = DecodeOptions {

@@ -4,6 +4,7 @@ use rmpv::Value;
 use serde_json::json;
 
 use crate::array::dtype::ElementType;
+use crate::array::number::nearest_f32;
 use crate::array::{AttributeValue, Attributes};
 use crate::error::{Error, Result, Within};
 use crate::format::blosc2::frame::{Frame, decode_chunk};
@@ -19,7 +20,7 @@ const LARGEST_ATTRIBUTES: usize = 16 << 20;
 const NUMPY_ARRAY: i8 = 46;
 
 /// The attribute by which writers of labelled arrays name the dimensions.
-const DIMENSIONS: &str = "_ARRAY_DIMENSIONS";
+pub(super) const DIMENSIONS: &str = "_ARRAY_DIMENSIONS";
 /// Another spelling of it.
 const DIMS: &str = "dims";
 
@@ -115,6 +116,64 @@ fn attribute(value: &Value) -> Option<AttributeValue> {
     }
 }
 
+/// An attribute as a msgpack value, from which it is read as the same one: single-precision numbers keep their type.
+pub(super) fn value(attribute: &AttributeValue) -> Value {
+    fn one_or_all(values: Vec<Value>) -> Value {
+        match <[Value; 1]>::try_from(values) {
+            Ok([value]) => value,
+            Err(values) => Value::Array(values),
+        }
+    }
+    match attribute {
+        AttributeValue::Text(text) => text.as_str().into(),
+        AttributeValue::Texts(texts) => {
+            Value::Array(texts.iter().map(|text| text.as_str().into()).collect())
+        }
+        AttributeValue::Integers { values, .. } => {
+            one_or_all(values.iter().map(|value| whole(*value)).collect())
+        }
+        AttributeValue::Floats { element, values } => {
+            let float = |value: &f64| match element {
+                ElementType::Float32 => Value::F32(nearest_f32(*value)),
+                _ => Value::F64(*value),
+            };
+            one_or_all(values.iter().map(float).collect())
+        }
+        AttributeValue::Json(value) => of_json(value),
+    }
+}
+
+/// An integer of any type that elements have.
+fn whole(value: i128) -> Value {
+    match (i64::try_from(value), u64::try_from(value)) {
+        (Ok(value), _) => value.into(),
+        (_, Ok(value)) => value.into(),
+        _ => Value::Nil,
+    }
+}
+
+fn of_json(json: &serde_json::Value) -> Value {
+    match json {
+        serde_json::Value::Null => Value::Nil,
+        serde_json::Value::Bool(value) => (*value).into(),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(value), _) => value.into(),
+            (None, Some(value)) => value.into(),
+            (None, None) => number.as_f64().map_or(Value::Nil, Value::F64),
+        },
+        serde_json::Value::String(text) => text.as_str().into(),
+        serde_json::Value::Array(items) => Value::Array(items.iter().map(of_json).collect()),
+        serde_json::Value::Object(entries) => {
+            let entries = entries.iter();
+            Value::Map(
+                entries
+                    .map(|(name, value)| (name.as_str().into(), of_json(value)))
+                    .collect(),
+            )
+        }
+    }
+}
+
 /// Numbers as they are meant: integers as long as all of them are.
 fn numbers(items: &[Value]) -> Option<AttributeValue> {
     let integers: Option<Vec<i128>> = items
@@ -144,8 +203,13 @@ fn numbers(items: &[Value]) -> Option<AttributeValue> {
             _ => None,
         })
         .collect();
+    let is_single = items.iter().all(|item| matches!(item, Value::F32(_)));
     values.map(|values| AttributeValue::Floats {
-        element: ElementType::Float64,
+        element: if is_single {
+            ElementType::Float32
+        } else {
+            ElementType::Float64
+        },
         values,
     })
 }
@@ -176,11 +240,7 @@ fn numpy_array(payload: &[u8]) -> Option<AttributeValue> {
             values: values?,
         });
     }
-    let is_signed = matches!(
-        element,
-        ElementType::Int8 | ElementType::Int16 | ElementType::Int32 | ElementType::Int64
-    );
-    let values = items.map(|item| integer(is_signed, &item)).collect();
+    let values = items.map(|item| integer(element, &item)).collect();
     Some(AttributeValue::Integers { element, values })
 }
 
@@ -200,7 +260,12 @@ fn float(bytes: &[u8]) -> Option<f64> {
     })
 }
 
-fn integer(is_signed: bool, bytes: &[u8]) -> i128 {
+/// The integer that the bytes of an element are.
+pub(super) fn integer(element: ElementType, bytes: &[u8]) -> i128 {
+    let is_signed = matches!(
+        element,
+        ElementType::Int8 | ElementType::Int16 | ElementType::Int32 | ElementType::Int64
+    );
     let negative = is_signed && bytes.last().is_some_and(|last| *last >= 0x80);
     let mut wide = [if negative { 0xff } else { 0 }; 16];
     for (to, from) in wide.iter_mut().zip(bytes) {

@@ -4,6 +4,7 @@ pub mod append;
 mod appender;
 mod attributes;
 pub mod blocks;
+mod create;
 mod dimensions;
 mod frame;
 mod index;
@@ -19,6 +20,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 
+use crate::array::blueprint::Blueprint;
 use crate::array::{Attributes, Dataset, Dimension, Group, Unreadable};
 use crate::error::{Error, Result, Within};
 use crate::format::blosc2::dimensions::{Array, Opened, assemble};
@@ -33,6 +35,8 @@ use crate::store::{Entry, Kind, Store};
 const SPARSE_FRAME: &str = "chunks.b2frame";
 /// The frame whose variable-length metalayers are the attributes of the group around it.
 const GROUP_ATTRIBUTES: &str = "__vlmeta__.b2f";
+/// The frame by which python-blosc2 knows a tree of arrays; it may hold small ones itself.
+const TREE: &str = "embed.b2e";
 /// Extensions of the files of a directory that are frames.
 const FRAMES: [&str; 4] = ["b2nd", "b2f", "b2b", "b2e"];
 /// Groups within groups that are followed.
@@ -112,6 +116,23 @@ impl Format for Blosc2 {
         durability: Durability,
     ) -> Result<Box<dyn Appender>> {
         Ok(Box::new(appender::begin(store, durability).await?))
+    }
+
+    fn makes(&self, store: &Store) -> Kind {
+        match split(last_part(store.location().trim_end_matches('/'))) {
+            (_, "b2nd") => Kind::Object,
+            _ => Kind::Directory,
+        }
+    }
+
+    async fn create(
+        &self,
+        store: &Store,
+        blueprint: &Blueprint,
+        _lock: &Arc<Lock>,
+        durability: Durability,
+    ) -> Result<Box<dyn Appender>> {
+        Ok(Box::new(appender::create(store, blueprint, durability)?))
     }
 }
 

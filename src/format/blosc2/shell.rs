@@ -68,6 +68,17 @@ impl Shell {
         layer.extend(u32_of(dtype.len())?);
         layer.extend(dtype.as_bytes());
 
+        let sizes = [cut.item, cut.block_bytes()?, cut.chunk_bytes];
+        Self::around(sizes, encoder, &[("b2nd", layer)], attributes)
+    }
+
+    /// The shell of a contiguous frame whose items, blocks and chunks have these sizes, with these metalayers.
+    fn around(
+        sizes: [u64; 3],
+        encoder: &BloscEncoder,
+        layers: &[(&str, Vec<u8>)],
+        attributes: &[(String, Value)],
+    ) -> Result<Self> {
         let compressor = match encoder.compressor {
             BloscCompressor::Blosclz => 0,
             BloscCompressor::Lz4 => 1,
@@ -88,14 +99,14 @@ impl Shell {
         head.extend([0xa4, 0x12, 0, compressor | encoder.level << 4, 2]);
         head.extend([0xd3, 0, 0, 0, 0, 0, 0, 0, 0]);
         head.extend([0xd3, 0, 0, 0, 0, 0, 0, 0, 0]);
-        for size in [cut.item, cut.block_bytes()?, cut.chunk_bytes] {
+        for size in sizes {
             head.push(0xd2);
             head.extend(i32_of(size)?);
         }
         // One thread in either direction.
         head.extend([0xd1, 0, 1, 0xd1, 0, 1, vlmeta, 0xd8, 6]);
         head.extend([0, 0, 0, 0, 0, filter, compressor, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        append_metalayers(&mut head, 0, &[("b2nd", layer)])?;
+        append_metalayers(&mut head, 0, layers)?;
         let length = u32_of(head.len())?;
         put(&mut head, HEADER_LENGTH, &length)?;
         Ok(Self {
@@ -157,6 +168,28 @@ impl Shell {
         put(&mut self.head, CBYTES, &cbytes.to_be_bytes())?;
         Ok(end)
     }
+}
+
+/// A whole frame that holds nothing but metalayers; chunks of bytes that it may get one day have `chunk_bytes`.
+pub(super) fn empty_frame(
+    chunk_bytes: u64,
+    layers: &[(&str, Vec<u8>)],
+    attributes: &[(String, Value)],
+) -> Result<Vec<u8>> {
+    let encoder = BloscEncoder {
+        compressor: BloscCompressor::Zstd,
+        level: 5,
+        shuffle: BloscShuffle::Byte,
+        typesize: 1,
+        blocksize: 0,
+        version: BloscVersion::Blosc2,
+    };
+    let Shell { mut head, trailer } =
+        Shell::around([1, 0, chunk_bytes], &encoder, layers, attributes)?;
+    let length = u32_of(head.len() + trailer.len())?;
+    put(&mut head, FRAME_LENGTH + 4, &length)?;
+    head.extend(trailer);
+    Ok(head)
 }
 
 /// The metalayer of the shape, up to the element type; all numbers in the notation of fixed length that the library

@@ -1,5 +1,6 @@
 //! New Blosc2 arrays, written chunk by chunk.
 
+use std::collections::HashMap;
 use std::io::{Read, Seek, SeekFrom, Write};
 
 use rmpv::Value;
@@ -56,6 +57,11 @@ impl NewArray {
         })
     }
 
+    fn shell(&self, cut: &Cut) -> Result<Shell> {
+        let dtype = dtype(self.element).ok_or_else(|| unwritable(self.element))?;
+        Shell::new(cut, &dtype, &self.encoder()?, &self.attributes)
+    }
+
     fn cut(&self) -> Result<Cut> {
         let Some(item) = self.element.size() else {
             return Err(unwritable(self.element));
@@ -72,7 +78,8 @@ impl NewArray {
             grid: self.grid.clone(),
             block: self.block.clone(),
             item: item as u64,
-            chunk_bytes: padded_bytes(chunk, &self.block, item as u64)?,
+            chunk_bytes: padded_bytes(chunk, &self.block, item as u64)
+                .map_err(|error| Error::Invalid(error.to_string()))?,
         })
     }
 }
@@ -96,15 +103,136 @@ pub fn block_shape(chunk: &[u64], element: ElementType) -> Vec<u64> {
     block
 }
 
-/// Writes a contiguous frame.
+/// A new contiguous frame, whose chunks come in any order, and whose shape is known in the end.
 ///
 /// ```text
-/// create ── header with room for the sizes │ push ── chunk │ push ── chunk │ finish ── index │ trailer; sizes
+/// begin ── header with room for the sizes │ put ── chunk │ put ── chunk │ finish ── index │ trailer; sizes
 /// ```
 ///
-/// Nothing is a frame before [`FrameWriter::finish`] has returned.
+/// Nothing is a frame before [`NewFrame::finish`] has returned.
 #[derive(Debug)]
-pub struct FrameWriter<W> {
+pub struct NewFrame {
+    array: NewArray,
+    cut: Cut,
+    /// Bytes of the header.
+    head: u64,
+    /// Where each chunk is, by its place in the grid.
+    places: HashMap<Vec<u64>, i64>,
+    /// Bytes of the chunks so far, with those that others have replaced.
+    cbytes: u64,
+}
+
+impl NewFrame {
+    /// The frame of an array. Its shape may still change, but not its rank.
+    ///
+    /// # Errors
+    /// Those of [`NewArray::encoder`], `Invalid` for an attribute that no frame can have, `Exhausted` for too many
+    /// chunks.
+    pub fn begin(array: NewArray) -> Result<Self> {
+        let cut = array.cut()?;
+        let head = array.shell(&cut)?.head.len() as u64;
+        Ok(Self {
+            array,
+            cut,
+            head,
+            places: HashMap::new(),
+            cbytes: 0,
+        })
+    }
+
+    /// What it is of.
+    #[must_use]
+    pub fn array(&self) -> &NewArray {
+        &self.array
+    }
+
+    /// Writes the chunk at this place of the grid, a Blosc 2 chunk, to `out`, the frame so far; one that was there before
+    /// is forgotten.
+    ///
+    /// # Errors
+    /// `Invalid` if the chunk is none of this array, `Io` if the output fails.
+    pub fn put(
+        &mut self,
+        out: &mut (impl Write + Seek),
+        coord: &[u64],
+        chunk: &[u8],
+    ) -> Result<()> {
+        let at = self.write(out, chunk);
+        let at = at.within(|| format!("chunk {coord:?}"))?;
+        self.places.insert(coord.to_vec(), at);
+        Ok(())
+    }
+
+    /// Writes what is around the chunks, of an array of `shape`; places to which no chunk was put hold the chunk that
+    /// `unwritten` gives, or zeros. The output is not synced.
+    ///
+    /// # Errors
+    /// What `unwritten` fails with, `Invalid` if there can be no such array, `Io` if the output fails.
+    pub fn finish(
+        &mut self,
+        mut out: impl Write + Seek,
+        shape: Vec<u64>,
+        unwritten: impl FnOnce() -> Result<Option<Vec<u8>>>,
+    ) -> Result<()> {
+        let grid = ChunkGrid::new(shape, self.array.grid.chunk_shape().to_vec())?;
+        self.array.grid = grid.clone();
+        let cut = self.array.cut()?;
+        let shell = self.array.shell(&cut)?;
+        if shell.head.len() as u64 != self.head {
+            return Err(Error::Invalid(format!(
+                "an array of {} dimensions cannot get the shape {:?}",
+                self.cut.grid.shape().len(),
+                grid.shape()
+            )));
+        }
+        let mut offsets = Vec::new();
+        let (mut unwritten, mut elsewhere) = (Some(unwritten), ZEROS);
+        for number in 0..grid.len() {
+            if let Some(at) = self.places.get(&grid.coord(number)) {
+                offsets.push(*at);
+                continue;
+            }
+            if let Some(unwritten) = unwritten.take()
+                && let Some(chunk) = unwritten()?
+            {
+                // All of those places share one chunk.
+                elsewhere = self.write(&mut out, &chunk)?;
+            }
+            offsets.push(elsewhere);
+        }
+        out.seek(SeekFrom::Start(self.end()?)).map_err(failed)?;
+        let writer = FrameWriter {
+            out,
+            shell,
+            cut,
+            offsets,
+            cbytes: self.cbytes,
+        };
+        writer.finish().map(drop)
+    }
+
+    /// Writes a chunk behind the others, and returns where it is.
+    fn write(&mut self, out: &mut (impl Write + Seek), chunk: &[u8]) -> Result<i64> {
+        if check(chunk, &self.cut)? == Content::Zeros {
+            return Ok(ZEROS);
+        }
+        let at = i64::try_from(self.cbytes).map_err(|_| too_long())?;
+        let cbytes = self.cbytes.checked_add(chunk.len() as u64);
+        out.seek(SeekFrom::Start(self.end()?)).map_err(failed)?;
+        out.write_all(chunk).map_err(failed)?;
+        self.cbytes = cbytes.ok_or_else(too_long)?;
+        Ok(at)
+    }
+
+    /// Where the chunks end.
+    fn end(&self) -> Result<u64> {
+        self.head.checked_add(self.cbytes).ok_or_else(too_long)
+    }
+}
+
+/// Writes a contiguous frame whose chunks come in their order.
+#[derive(Debug)]
+pub(super) struct FrameWriter<W> {
     out: W,
     shell: Shell,
     cut: Cut,
@@ -114,23 +242,11 @@ pub struct FrameWriter<W> {
 }
 
 impl<W: Write + Seek> FrameWriter<W> {
-    /// Begins a frame at the beginning of `out`.
-    ///
-    /// # Errors
-    /// Those of [`NewArray::encoder`], `Invalid` for an attribute that no frame can have, `Exhausted` for too many
-    /// chunks, `Io` if `out` fails.
-    pub fn create(out: W, array: &NewArray) -> Result<Self> {
-        let (cut, encoder) = (array.cut()?, array.encoder()?);
-        let dtype = dtype(array.element).ok_or_else(|| unwritable(array.element))?;
-        let shell = Shell::new(&cut, &dtype, &encoder, &array.attributes)?;
-        Self::begin(out, shell, cut)
-    }
-
     /// Appends the next chunk of the grid: a Blosc 2 chunk.
     ///
     /// # Errors
     /// `Invalid` if the chunk is none of this array or there is no next one, `Io` if the output fails.
-    pub fn push(&mut self, chunk: &[u8]) -> Result<()> {
+    pub(super) fn push(&mut self, chunk: &[u8]) -> Result<()> {
         let number = self.next()?;
         if check(chunk, &self.cut).within(|| format!("chunk {number}"))? == Content::Zeros {
             self.offsets.push(ZEROS);
@@ -144,7 +260,7 @@ impl<W: Write + Seek> FrameWriter<W> {
     ///
     /// # Errors
     /// `Invalid` if chunks are missing, `Io` if the output fails.
-    pub fn finish(mut self) -> Result<W> {
+    pub(super) fn finish(mut self) -> Result<W> {
         if self.offsets.len() as u64 != self.cut.grid.len() {
             return Err(Error::Invalid(format!(
                 "{} of {} chunks were written",
@@ -161,6 +277,7 @@ impl<W: Write + Seek> FrameWriter<W> {
         Ok(self.out)
     }
 
+    /// Begins a frame at the beginning of `out`.
     pub(super) fn begin(mut out: W, shell: Shell, cut: Cut) -> Result<Self> {
         out.write_all(&shell.head).map_err(failed)?;
         Ok(Self {
@@ -215,7 +332,6 @@ impl<W: Write + Seek> FrameWriter<W> {
 
     /// Notes a chunk of this length at the end of the others.
     fn place(&mut self, length: u64) -> Result<()> {
-        let too_long = || Error::Invalid("the frame has more bytes than can be counted".into());
         let at = i64::try_from(self.cbytes).map_err(|_| too_long())?;
         self.offsets.push(at);
         self.cbytes = self.cbytes.checked_add(length).ok_or_else(too_long)?;
@@ -252,6 +368,10 @@ fn unwritable(element: ElementType) -> Error {
         "Blosc2 arrays of {} cannot be written",
         element.name()
     ))
+}
+
+fn too_long() -> Error {
+    Error::Invalid("the frame has more bytes than can be counted".into())
 }
 
 fn failed(error: std::io::Error) -> Error {

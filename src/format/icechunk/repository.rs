@@ -136,9 +136,9 @@ pub(super) fn error(kind: RepositoryErrorKind) -> Error {
         | RepositoryErrorKind::RepoInfoUpdated
         | RepositoryErrorKind::RepoUpdateAttemptsLimit(_) => overtaken(),
         RepositoryErrorKind::Ref(kind) => Error::Corrupt(kind.to_string()),
-        RepositoryErrorKind::IOError(damage) => Error::Corrupt(format!(
-            "an object of the repository is damaged: {damage}"
-        )),
+        RepositoryErrorKind::IOError(damage) => {
+            Error::Corrupt(format!("an object of the repository is damaged: {damage}"))
+        }
         kind @ (RepositoryErrorKind::SnapshotNotFound { .. }
         | RepositoryErrorKind::RepositoryDoesntExist) => Error::NotFound(kind.to_string()),
         kind @ (RepositoryErrorKind::ReadonlyRepository(_)

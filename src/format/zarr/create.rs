@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::attributes::DIMENSIONS;
 use super::documents::Documents;
 use super::dtype::DataType;
-use super::fill::{fill_value, number};
+use super::fill::number;
 use super::hierarchy::{self, ARRAY, ATTRIBUTES, CONSOLIDATED, GROUP, V3};
 use super::json::Json;
 use crate::array::blueprint::{Blueprint, Codecs, NewVariable};
@@ -35,22 +35,7 @@ pub(super) fn documents(blueprint: &Blueprint) -> Result<(&'static str, Document
             )));
         }
     };
-    let mut groups = vec![String::new()];
-    let declared = blueprint.groups.iter().map(|group| group.path.as_str());
-    let parents = blueprint
-        .variables
-        .iter()
-        .filter_map(|variable| Some(variable.path.rsplit_once('/')?.0));
-    for path in declared.chain(parents) {
-        let ends = path.match_indices('/').map(|(at, _)| at);
-        for end in ends.chain([path.len()]) {
-            let outer = path.get(..end).unwrap_or_default().to_owned();
-            if !groups.contains(&outer) {
-                groups.push(outer);
-            }
-        }
-    }
-    for path in &groups {
+    for path in &blueprint.paths() {
         let attributes = attributes(&blueprint.attributes(path));
         if v3 {
             let group = object([
@@ -149,7 +134,9 @@ fn array_v2(variable: &NewVariable) -> Result<Json> {
         None => Json::Null,
     };
     let filters: Vec<Json> = steps.iter().map(codec_v2).collect();
-    let fill = declared(variable)?.map_or(Json::Null, |fill| element(&fill, variable.element));
+    let fill = variable
+        .declared_fill()?
+        .map_or(Json::Null, |fill| element(&fill, variable.element));
     Ok(object([
         ("shape", counts(&variable.shape)),
         ("chunks", counts(&variable.chunk)),
@@ -209,7 +196,7 @@ fn array_v3(variable: &NewVariable) -> Result<Json> {
             ]),
         )];
     }
-    let fill = match declared(variable)? {
+    let fill = match variable.declared_fill()? {
         Some(fill) => fill,
         None => vec![0; usize::try_from(size).unwrap_or(0)],
     };
@@ -244,44 +231,6 @@ fn array_v3(variable: &NewVariable) -> Result<Json> {
         ("node_type", text("array")),
         ("storage_transformers", Json::List(Vec::new())),
     ]))
-}
-
-/// The element that stands for cells without a value, if anything says which.
-fn declared(variable: &NewVariable) -> Result<Option<Vec<u8>>> {
-    if let Some(fill) = &variable.fill {
-        let mut fill = fill.clone();
-        fill.resize(variable.element.size().unwrap_or(fill.len()), 0);
-        return Ok(Some(fill));
-    }
-    let Some(value) = variable.attributes.get(FILL) else {
-        return Ok(None);
-    };
-    let dtype = DataType {
-        element: variable.element,
-        time: None,
-    };
-    let json = match value {
-        AttributeValue::Integers { values, .. } if values.len() == 1 => {
-            values.first().map(|value| Json::Integer(*value))
-        }
-        AttributeValue::Floats { values, .. } if values.len() == 1 => {
-            values.first().map(|value| Json::Float(*value))
-        }
-        AttributeValue::Text(_)
-        | AttributeValue::Texts(_)
-        | AttributeValue::Integers { .. }
-        | AttributeValue::Floats { .. }
-        | AttributeValue::Json(_) => None,
-    };
-    let Some(json) = json else {
-        return Ok(None);
-    };
-    fill_value(&json, dtype).map(Some).map_err(|_| {
-        Error::Invalid(format!(
-            "the fill value {value} cannot be stored as {}",
-            variable.element.name()
-        ))
-    })
 }
 
 fn without_fill(own: &Attributes) -> Json {

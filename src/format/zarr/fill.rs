@@ -8,6 +8,7 @@ use super::dtype::DataType;
 use super::json::Json;
 use crate::array::AttributeValue;
 use crate::array::dtype::ElementType;
+use crate::array::number::{nearest_f16, nearest_f32};
 use crate::error::{Error, Result};
 
 /// The bytes of one element with the fill value `json`; empty stands for zero bytes.
@@ -47,10 +48,9 @@ pub(super) fn fill_value(json: &Json, dtype: DataType) -> Result<Vec<u8>> {
         ElementType::UInt32 => whole(json, u32::to_le_bytes),
         ElementType::UInt64 => whole(json, u64::to_le_bytes),
         ElementType::Float16 => bits(json, u16::to_le_bytes)
-            .or_else(|| Some(f16::from_f64(float(json)?).to_le_bytes().into())),
-        ElementType::Float32 => {
-            bits(json, u32::to_le_bytes).or_else(|| Some(single(float(json)?).to_le_bytes().into()))
-        }
+            .or_else(|| Some(nearest_f16(float(json)?).to_le_bytes().into())),
+        ElementType::Float32 => bits(json, u32::to_le_bytes)
+            .or_else(|| Some(nearest_f32(float(json)?).to_le_bytes().into())),
         ElementType::Float64 => {
             bits(json, u64::to_le_bytes).or_else(|| Some(float(json)?.to_le_bytes().into()))
         }
@@ -143,14 +143,6 @@ fn whole<T: TryFrom<i128>, const N: usize>(
 
 fn float(json: &Json) -> Option<f64> {
     json.float().or_else(|| coded_double(json.text()?))
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the nearest float is what is meant"
-)]
-fn single(number: f64) -> f32 {
-    number as f32
 }
 
 /// `"0x…"`, the bits of a float from the highest to the lowest.

@@ -55,6 +55,8 @@ pub struct AppendConfig {
     pub slice_polling: Option<Polling>,
     /// Whether a commit may be lost when the power is.
     pub disable_rollback: bool,
+    /// Most slices of one transaction.
+    pub commit_slices: Option<u64>,
     /// Seconds to wait for other writers; the session decides without it.
     pub lock_timeout: Option<f64>,
     /// Whether nothing is changed.
@@ -172,6 +174,7 @@ impl Default for AppendConfig {
             resume: false,
             slice_polling: None,
             disable_rollback: false,
+            commit_slices: None,
             lock_timeout: None,
             dry_run: false,
             profiling: Profiling::Off,

@@ -140,6 +140,15 @@ impl Slice {
         Ok(slice)
     }
 
+    /// Bytes of all variables, decoded.
+    pub(super) fn bytes(&self) -> u64 {
+        let variables = self.variables.iter().map(|own| {
+            let size = own.variable.layout.element.size().unwrap_or(16) as u64;
+            own.variable.cells().saturating_mul(size)
+        });
+        variables.fold(0, u64::saturating_add)
+    }
+
     /// The length of a dimension.
     pub(super) fn length(&self, dimension: &str) -> Option<u64> {
         self.dimensions

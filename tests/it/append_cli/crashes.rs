@@ -32,6 +32,38 @@ async fn the_first_failure_ends_a_run_and_the_next_run_goes_on() {
 }
 
 #[tokio::test]
+async fn a_value_that_cannot_be_stored_ends_a_run_behind_the_slices_before() {
+    let place = Place::new();
+    let mut days = Vec::new();
+    for day in 1..=4 {
+        days.push(place.day(day).await);
+    }
+    // Its values are too large for the packing of the target.
+    let query = cells("TIMESTAMP '2000-01-05T00:00:00'", 5000);
+    days.push(place.make("day-5.zarr", &query, grid()).await);
+    days.push(place.day(6).await);
+    let days: Vec<&str> = days.iter().map(String::as_str).collect();
+    let packing = json!({"dtype": "int16", "scale_factor": 0.1, "fill_value": -9999});
+    let config = json!({"variables": {"tas": {"encoding": packing}}});
+    let error = invalid(place.append("cube.zarr", &days, config).await);
+    assert!(
+        error.contains("day-5.zarr") && error.contains("tas") && error.contains("5000"),
+        "{error}"
+    );
+    assert_alike(&place.sums("cube.zarr").await, &sums_of(&[1, 2, 3, 4]));
+}
+
+#[tokio::test]
+async fn a_slice_that_does_not_follow_ends_a_run_behind_the_slices_before() {
+    let place = Place::new();
+    let days = [place.day(1).await, place.day(2).await, place.day(4).await];
+    let days = [&days[0], &days[1], &days[2], &days[1]].map(String::as_str);
+    let error = invalid(place.append("cube.zarr", &days, json!({})).await);
+    assert!(error.contains("day-2.zarr"), "{error}");
+    assert_alike(&place.sums("cube.zarr").await, &sums_of(&[1, 2, 4]));
+}
+
+#[tokio::test]
 async fn a_slice_that_is_there_in_part_is_no_slice_to_resume() {
     let place = Place::new();
     place

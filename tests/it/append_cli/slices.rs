@@ -18,7 +18,8 @@ async fn the_first_slice_makes_the_target_and_others_extend_it() {
         [Action::Created, Action::Appended, Action::Appended]
     );
     let versions: Vec<_> = report.slices.iter().map(|slice| slice.version).collect();
-    assert_eq!(versions, [Some(0), Some(1), Some(2)]);
+    // Those that are there at once are one transaction.
+    assert_eq!(versions, [Some(0), Some(1), Some(1)]);
     assert_alike(&place.sums("cube.zarr").await, &sums_of(&[1, 2, 3]));
 
     // A chunk a slice, coordinates in one, and everything in the consolidated metadata too.
@@ -38,6 +39,51 @@ async fn the_first_slice_makes_the_target_and_others_extend_it() {
     assert_eq!(all["metadata"]["time/.zarray"]["chunks"], json!([1024]));
     assert_eq!(&place.json("cube.zarr/tas/.zarray"), tas);
     assert_eq!(place.json("cube.zarr/.zgroup"), json!({"zarr_format": 2}));
+}
+
+#[tokio::test]
+async fn slices_of_one_transaction_share_chunks_and_those_that_are_there() {
+    let place = Place::new();
+    let mut days = Vec::new();
+    for day in 1..=9 {
+        days.push(place.day(day).await);
+    }
+    let days: Vec<&str> = days.iter().map(String::as_str).collect();
+    // Four times a chunk: the first two slices fill half of one, the others go on in it and in two more.
+    let config = json!({"variables": {"tas": {"encoding": {"chunks": [4, 2, 3]}}}, "resume": true});
+    let some = days[..2].to_vec();
+    place
+        .append("cube.zarr", &some, config.clone())
+        .await
+        .unwrap();
+    let report = place.append("cube.zarr", &days, config).await.unwrap();
+    let told: Vec<_> = report
+        .slices
+        .iter()
+        .map(|slice| (slice.action, slice.start, slice.version))
+        .collect();
+    let appended = (2..9).map(|start| (Action::Appended, start, Some(2)));
+    let skipped = (Action::Skipped, 2, None);
+    let expected: Vec<_> = [skipped, skipped].into_iter().chain(appended).collect();
+    assert_eq!(told, expected);
+    let all: Vec<u32> = (1..=9).collect();
+    assert_alike(&place.sums("cube.zarr").await, &sums_of(&all));
+    assert_eq!(
+        place.json("cube.zarr/tas/.zarray")["chunks"],
+        json!([4, 2, 3])
+    );
+}
+
+#[tokio::test]
+async fn each_slice_is_a_version_when_asked_for() {
+    let place = Place::new();
+    let days = [place.day(1).await, place.day(2).await, place.day(3).await];
+    let days: Vec<&str> = days.iter().map(String::as_str).collect();
+    let config = json!({"commit_slices": 1});
+    let report = place.append("cube.zarr", &days, config).await.unwrap();
+    let versions: Vec<_> = report.slices.iter().map(|slice| slice.version).collect();
+    assert_eq!(versions, [Some(0), Some(1), Some(2)]);
+    assert_alike(&place.sums("cube.zarr#version=1").await, &sums_of(&[1, 2]));
 }
 
 #[tokio::test]
