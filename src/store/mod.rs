@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 
-pub mod dated;
+pub mod list;
 pub mod lock;
 pub mod patch;
 pub mod replace;

@@ -67,7 +67,7 @@ impl<'a> Site<'a> {
     }
 
     /// The index of the objects of the array, whose grid is `grid`.
-    pub(super) fn objects(&self, grid: &ChunkGrid, keys: Keys) -> Result<Arc<dyn ChunkIndex>> {
+    pub(super) fn objects(&self, grid: &ChunkGrid, keys: &Keys) -> Result<Arc<dyn ChunkIndex>> {
         if let Some(places) = self.places {
             return places.index(self.directory, grid);
         }
@@ -75,7 +75,7 @@ impl<'a> Site<'a> {
             grid: grid.clone(),
             keys: Keys {
                 prefix: self.prefix(),
-                ..keys
+                ..keys.clone()
             },
         }))
     }

@@ -128,7 +128,7 @@ pub(super) fn array(site: Site<'_>, zarray: &Json, zattrs: &Json) -> Result<Vari
         dimensions: attributes::dimension_names(dimensions.unwrap_or_default(), rank),
         attributes,
         dtype,
-        index: site.objects(&grid, keys)?,
+        index: site.objects(&grid, &keys)?,
         grid,
         chain,
         fill,

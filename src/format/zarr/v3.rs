@@ -101,13 +101,13 @@ pub(super) fn array(site: Site<'_>, document: &Json) -> Result<Variable> {
             let grid = site::grid(head.shape, sharding.chunk.clone(), dtype)?;
             let chain = sharding.chain.clone();
             let shards = ChunkGrid::new(grid.shape().to_vec(), head.stored)?;
-            let objects = site.objects(&shards, head.keys)?;
+            let objects = site.objects(&shards, &head.keys)?;
             let index = Shards::new(site.store, objects, &grid, shards, sharding)?;
             (grid, chain, Arc::new(index))
         }
         None => {
             let grid = site::grid(head.shape, head.stored, dtype)?;
-            let index = site.objects(&grid, head.keys)?;
+            let index = site.objects(&grid, &head.keys)?;
             let chain = codecs::chain(head.codecs, dtype, rank)?;
             (grid, chain, index)
         }

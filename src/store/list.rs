@@ -1,11 +1,12 @@
-//! Objects with their sizes and the times at which they were written.
+//! All objects below a key, and when they were written.
 
+use std::fs;
 use std::time::SystemTime;
 
 use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-use super::{Backend, Store, below, local_path};
+use super::{Backend, Store, absent, below, join, local_path};
 use crate::error::Result;
 
 /// An object of a store.
@@ -20,6 +21,46 @@ pub struct Dated {
 }
 
 impl Store {
+    /// The keys of all objects below a key, sorted.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails.
+    pub async fn list_all(&self, key: &str) -> Result<Vec<String>> {
+        let mut keys = match &self.backend {
+            Backend::Local { root, .. } => {
+                let mut keys = Vec::new();
+                let mut directories = vec![key.to_owned()];
+                while let Some(directory) = directories.pop() {
+                    let entries = match fs::read_dir(local_path(root, &directory)) {
+                        Ok(entries) => entries,
+                        Err(e) if absent(&e) => continue,
+                        Err(e) => return Err(self.failed(&directory, e)),
+                    };
+                    for entry in entries {
+                        let entry = entry.map_err(|e| self.failed(&directory, e))?;
+                        let Ok(name) = entry.file_name().into_string() else {
+                            continue;
+                        };
+                        let below = join(&directory, &name);
+                        let kind = entry.file_type().map_err(|e| self.failed(&below, e))?;
+                        if kind.is_dir() {
+                            directories.push(below);
+                        } else {
+                            keys.push(below);
+                        }
+                    }
+                }
+                keys
+            }
+            Backend::Remote { .. } => {
+                let listed = self.list_remote(key).await?;
+                listed.into_iter().map(|(key, _)| key).collect()
+            }
+        };
+        keys.sort();
+        Ok(keys)
+    }
+
     /// All objects below a key, sorted by their keys.
     ///
     /// # Errors
@@ -41,7 +82,7 @@ impl Store {
         };
         let mut listed = Vec::new();
         for key in self.list_all(key).await? {
-            let stat = std::fs::metadata(local_path(root, &key));
+            let stat = fs::metadata(local_path(root, &key));
             let stat = stat.and_then(|stat| Ok((stat.len(), stat.modified()?)));
             let (size, modified) = stat.map_err(|e| self.failed(&key, e))?;
             listed.push(Dated {
@@ -59,7 +100,7 @@ impl Store {
     /// `NotFound` when there is no such object, `Io` when the storage fails.
     pub async fn modified(&self, key: &str) -> Result<SystemTime> {
         match &self.backend {
-            Backend::Local { root, .. } => std::fs::metadata(local_path(root, key))
+            Backend::Local { root, .. } => fs::metadata(local_path(root, key))
                 .and_then(|stat| stat.modified())
                 .map_err(|e| self.failed(key, e)),
             Backend::Remote { objects, prefix } => objects
