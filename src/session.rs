@@ -137,11 +137,12 @@ impl Session {
         }
     }
 
-    /// Lets a dataset, given by name or location, be again what it was as a version.
+    /// Lets a dataset, given by name or location, be again what it was as a version, which goes by its number, or where the
+    /// format has them by a snapshot, tag or branch.
     ///
     /// # Errors
     /// As [`Target::roll_back`](crate::append::Target::roll_back).
-    pub async fn roll_back(&self, dataset: &str, version: u64) -> Result<Outcome, Error> {
+    pub async fn roll_back(&self, dataset: &str, version: &str) -> Result<Outcome, Error> {
         let options = append_options(&self.catalog.options())?;
         let target = self.target(dataset).await?;
         target.roll_back(version, options).await
@@ -165,17 +166,18 @@ impl Session {
 
     async fn change(&self, change: Change) -> Result<RecordBatch, Error> {
         let (name, values): (_, ArrayRef) = match change {
-            Change::RollBack { dataset, version } => match self.roll_back(&dataset, version).await?
-            {
-                Outcome::Committed { version } => {
-                    ("version", Arc::new(UInt64Array::from(vec![version])))
+            Change::RollBack { dataset, version } => {
+                match self.roll_back(&dataset, &version).await? {
+                    Outcome::Committed { version } => {
+                        ("version", Arc::new(UInt64Array::from(vec![version])))
+                    }
+                    Outcome::Conflict => {
+                        return Err(Error::Conflict(format!(
+                            "{dataset}: another program has changed the dataset meanwhile, try again"
+                        )));
+                    }
                 }
-                Outcome::Conflict => {
-                    return Err(Error::Conflict(format!(
-                        "{dataset}: another program has changed the dataset meanwhile, try again"
-                    )));
-                }
-            },
+            }
             Change::Vacuum { dataset } => {
                 let removed = self.vacuum(&dataset, Vacuum::Removed).await?;
                 ("removed", Arc::new(StringArray::from(removed)))

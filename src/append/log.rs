@@ -71,6 +71,16 @@ impl Log {
     }
 }
 
+/// The number of a version.
+///
+/// # Errors
+/// `Invalid` when it is none.
+pub fn number(version: &str) -> Result<u64> {
+    version
+        .parse()
+        .map_err(|_| Error::Invalid(format!("{version} is not the number of a version")))
+}
+
 /// The newest version of a dataset, if there is one.
 pub(super) async fn last(store: &Store) -> Result<Option<Entry>> {
     match store.list_all(&private("log")).await?.last() {

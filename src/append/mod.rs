@@ -3,7 +3,8 @@
 //! ```text
 //! begin    lock, finish what a crash has left, read the metadata     create  the same where there is no dataset yet
 //! write    cells beyond the shapes that readers know, or put aside
-//! commit   rename                           one file: what was written is a new version of it, beside it until then
+//! commit   commit                           the format has a history of its own, and does it itself
+//!          rename                           one file: what was written is a new version of it, beside it until then
 //!          patch                            one file that grows where it is: a few bytes tell of what was written behind it
 //!          journal, publish, log            local: a rename makes the journal valid, everything after it can be done again
 //!          publish if unchanged, log        remote: the metadata is put only if it is the version that was read
@@ -24,7 +25,7 @@ use crate::array::dtype::ElementType;
 use crate::array::{Attributes, Dataset, Variable};
 use crate::cf::join_words;
 use crate::error::{Error, Result, Within};
-use crate::format::{Appender, Format, Publication};
+use crate::format::{Appender, Committed, Format, Publication, Reference};
 use crate::store::lock::{Lock, LockOptions};
 use crate::store::replace::Replaced;
 use crate::store::write::{Durability, PRIVATE, Put};
@@ -53,6 +54,8 @@ pub struct AppendOptions {
 pub struct Target {
     store: Store,
     format: &'static dyn Format,
+    /// The branch that is changed, in formats that have them.
+    branch: Option<String>,
 }
 
 /// How a commit ended.
@@ -61,7 +64,7 @@ pub enum Outcome {
     /// The change is there, as this version of the dataset.
     Committed {
         /// Number of the version, counted from the state in which the first transaction found the dataset, 0; `None` for
-        /// a dataset that is one file, which has no log.
+        /// a dataset that is one file, which has no log, or has a history of its own.
         version: Option<u64>,
     },
     /// Another writer was faster: nothing has changed, the transaction can be made anew.
@@ -91,7 +94,17 @@ impl Target {
     /// The dataset at the location of `store`, which is of this format.
     #[must_use]
     pub fn new(store: Store, format: &'static dyn Format) -> Self {
-        Self { store, format }
+        Self {
+            store,
+            format,
+            branch: None,
+        }
+    }
+
+    /// The same on a branch of the dataset, if its format has them.
+    #[must_use]
+    pub fn on(self, branch: Option<String>) -> Self {
+        Self { branch, ..self }
     }
 
     /// Where the dataset is.
@@ -125,13 +138,20 @@ impl Target {
                 journal::recover(&store, options.durability).await?;
                 journal::clean(&store)?;
             }
-            let mut appender = self.format.begin(&store, &lock, options.durability).await?;
+            let durability = options.durability;
+            let mut appender = match (&self.branch, self.format.versions()) {
+                (Some(branch), Some(versions)) => {
+                    versions.begin(&store, branch, durability).await?
+                }
+                _ => self.format.begin(&store, &lock, durability).await?,
+            };
             if lock.was_abandoned() {
                 appender.fence().await?;
             }
-            let last = match is_file {
-                true => None,
-                false => log::last(&store).await?,
+            let has_log = !is_file && self.format.versions().is_none();
+            let last = match has_log {
+                true => log::last(&store).await?,
+                false => None,
             };
             Ok((appender, last, is_file))
         };
@@ -318,7 +338,15 @@ impl Transaction {
     }
 
     async fn publish(&mut self, operation: &str) -> Result<Outcome, Failure> {
-        let publication = self.appender.publication().await.map_err(Failure::Undone)?;
+        let mut publication = self.appender.publication().await.map_err(Failure::Undone)?;
+        if let Some(commit) = publication.commit.take() {
+            // What becomes of objects after a failure is the format's to know: they may belong to the commit.
+            let committed = commit.commit(operation).await.map_err(Failure::Undone)?;
+            return Ok(match committed {
+                Committed::Done => Outcome::Committed { version: None },
+                Committed::Conflict => Outcome::Conflict,
+            });
+        }
         if self.is_file {
             let replaced = match (publication.replacement, publication.patch) {
                 (Some(replacement), _) => Some(replacement.publish().map_err(Failure::Undone)?),
@@ -459,11 +487,26 @@ fn is_forbidden(error: &Error) -> bool {
 }
 
 impl Target {
-    /// Lets the dataset be again what it was as a version; that is a version of its own. Returns its number.
+    /// Lets the dataset be again what it was as a version, which goes by its number; that is a version of its own, whose
+    /// number is returned. Where the format keeps versions itself, the branch ends with that version.
     ///
     /// # Errors
     /// As [`Target::begin`] and [`Log::version`].
-    pub async fn roll_back(&self, version: u64, options: AppendOptions) -> Result<Outcome> {
+    pub async fn roll_back(&self, version: &str, options: AppendOptions) -> Result<Outcome> {
+        if let Some(versions) = self.format.versions() {
+            let lock = Arc::new(Lock::acquire(&self.store, options.lock).await?);
+            let branch = self.branch.as_deref().unwrap_or(versions.default_branch());
+            let to = Reference::Named(version.to_owned());
+            let reset = versions.reset(&self.store, branch, &to, options.durability);
+            let reset = reset.await.within(|| self.store.location());
+            release(lock).await?;
+            return match reset {
+                Ok(()) => Ok(Outcome::Committed { version: None }),
+                Err(Error::Conflict(_)) => Ok(Outcome::Conflict),
+                Err(error) => Err(error),
+            };
+        }
+        let version = log::number(version).within(|| self.store.location())?;
         let mut transaction = self.begin(options).await?;
         let resized = async {
             let log = Log::read(&self.store).await?;

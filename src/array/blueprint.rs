@@ -274,7 +274,7 @@ impl NewVariable {
 
 /// The index of a variable without any chunk.
 #[derive(Debug)]
-struct Unwritten;
+pub struct Unwritten;
 
 #[async_trait]
 impl ChunkIndex for Unwritten {

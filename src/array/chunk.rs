@@ -145,6 +145,8 @@ pub enum ChunkAddress {
     Missing,
     /// The bytes stand in the metadata, already decoded (the pipeline does not apply).
     Inline(Bytes),
+    /// The bytes stand in the metadata as they are stored: the pipeline applies.
+    Encoded(Bytes),
     /// A byte range of an object.
     Range {
         /// Key below the dataset's location; empty for a dataset that is one object.
@@ -158,6 +160,16 @@ pub enum ChunkAddress {
     },
     /// A whole object; if there is none, the chunk was never written.
     Object(Arc<str>),
+    /// A byte range of an object outside of the dataset, which is not followed: whoever may read the dataset need not be
+    /// allowed to read that.
+    Foreign {
+        /// Where the object is.
+        location: Arc<str>,
+        /// First byte.
+        offset: u64,
+        /// Number of bytes.
+        length: u64,
+    },
 }
 
 /// Order of the elements within the decoded bytes of a chunk.

@@ -29,7 +29,8 @@ use crate::store::Store;
 
 /// The extensions by which a new dataset tells its format.
 pub const EXTENSIONS: &[&str] = &[
-    "zarr", "nc", "nc4", "cdf", "netcdf", "netcdf4", "h5", "hdf5", "b2nd", "b2d", "blosc2",
+    "zarr", "icechunk", "nc", "nc4", "cdf", "netcdf", "netcdf4", "h5", "hdf5", "b2nd", "b2d",
+    "blosc2",
 ];
 
 /// Makes datasets of rows.

@@ -22,7 +22,7 @@ use crate::store::Store;
 
 /// The words after `STORED AS`.
 pub const STORED_AS: &[&str] = &[
-    "NETCDF", "NETCDF4", "NETCDF3", "HDF5", "ZARR", "BLOSC2", "B2ND",
+    "NETCDF", "NETCDF4", "NETCDF3", "HDF5", "ZARR", "ICECHUNK", "BLOSC2", "B2ND",
 ];
 
 /// Makes tables of datasets.

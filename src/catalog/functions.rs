@@ -1,6 +1,7 @@
 //! Table functions over datasets: `read_array`, `array_info`, `array_attributes`, `array_chunks`, `array_versions`.
 
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use arrow::array::{
     ArrayRef, BooleanArray, Int64Array, ListBuilder, StringArray, StringBuilder,
@@ -21,6 +22,7 @@ use crate::catalog::provider::{block_on, open_blocking};
 use crate::catalog::{Catalog, Opened, tables};
 use crate::cf::roles::{Role, roles};
 use crate::error::{Error, Within};
+use crate::format::{Reference, Snapshot, Versions};
 use crate::query::engine_error;
 use crate::query::table::{ArrayTable, options};
 
@@ -111,7 +113,10 @@ impl TableFunctionImpl for DatasetFunction {
                 let variable = texts.get(1).ok_or_else(wrong)?;
                 table(chunks(&opened, variable)?)
             }
-            Kind::Versions => table(versions(&opened)?),
+            Kind::Versions => table(match opened.format.versions() {
+                Some(kept) => snapshots(&opened, kept)?,
+                None => versions(&opened)?,
+            }),
         }
     }
 }
@@ -304,6 +309,35 @@ fn type_name(value: &AttributeValue) -> String {
     }
 }
 
+/// The versions that the format keeps itself, the newest first.
+fn snapshots(opened: &Opened, versions: &dyn Versions) -> Result<RecordBatch> {
+    let main = || Reference::Branch(versions.default_branch().to_owned());
+    let reference = opened.reference.clone().unwrap_or_else(main);
+    let history = block_on(versions.history(&opened.store, &reference))
+        .map_err(DataFusionError::IoError)?
+        .within(|| opened.store.location())
+        .map_err(engine_error)?;
+    let time = |snapshot: &Snapshot| {
+        let since = snapshot.time.duration_since(UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_millis()).ok()
+    };
+    let text = |of: &dyn Fn(&Snapshot) -> String| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(history.iter().map(of)))
+    };
+    batch(vec![
+        ("version", text(&|snapshot| snapshot.id.clone())),
+        (
+            "time",
+            Arc::new(TimestampMillisecondArray::from_iter(
+                history.iter().map(time),
+            )),
+        ),
+        ("message", text(&|snapshot| snapshot.message.clone())),
+        ("branches", text(&|snapshot| snapshot.branches.join(", "))),
+        ("tags", text(&|snapshot| snapshot.tags.join(", "))),
+    ])
+}
+
 /// The versions that can be read, and those that cannot any more.
 fn versions(opened: &Opened) -> Result<RecordBatch> {
     let log = block_on(Log::read(&opened.store))
@@ -376,7 +410,9 @@ fn chunks(opened: &Opened, name: &str) -> Result<RecordBatch> {
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let (kind, object, offset, length) = match address {
             ChunkAddress::Missing => ("missing", None, None, None),
-            ChunkAddress::Inline(bytes) => ("inline", None, None, Some(signed(bytes.len() as u64))),
+            ChunkAddress::Inline(bytes) | ChunkAddress::Encoded(bytes) => {
+                ("inline", None, None, Some(signed(bytes.len() as u64)))
+            }
             ChunkAddress::Range {
                 object,
                 offset,
@@ -385,6 +421,16 @@ fn chunks(opened: &Opened, name: &str) -> Result<RecordBatch> {
             } => (
                 "range",
                 Some(object),
+                Some(signed(offset)),
+                Some(signed(length)),
+            ),
+            ChunkAddress::Foreign {
+                location,
+                offset,
+                length,
+            } => (
+                "foreign",
+                Some(location),
                 Some(signed(offset)),
                 Some(signed(length)),
             ),

@@ -5,6 +5,7 @@ pub mod describe;
 pub mod factory;
 pub mod functions;
 pub mod live;
+pub mod location;
 pub mod provider;
 pub mod tables;
 
@@ -14,7 +15,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use datafusion::execution::SessionState;
 use parking_lot::{Mutex, RwLock};
 
-use crate::append::log::Log;
+use crate::append::log::{self, Log};
 use crate::append::{self, Target};
 use crate::array::cut::cut;
 use crate::array::{Dataset, Group, Variable};
@@ -22,21 +23,27 @@ use crate::catalog::tables::TableParts;
 use crate::cf::join_words;
 use crate::cf::roles::{self, Role};
 use crate::error::{Error, Result, Within};
-use crate::format::Format;
 use crate::format::blosc2::Blosc2;
 use crate::format::hdf5::Hdf5;
+#[cfg(feature = "icechunk")]
+use crate::format::icechunk::Icechunk;
 use crate::format::netcdf3::Netcdf3;
 use crate::format::zarr::Zarr;
+use crate::format::{Format, Reference};
 use crate::query::HyperslabOptions;
 use crate::query::insert::append_options;
 use crate::store::replace::Identity;
 use crate::store::{Kind, Store};
 
 /// Every format, in the order in which a location is tried.
-pub const FORMATS: &[&dyn Format] = &[&Hdf5, &Netcdf3, &Zarr, &Blosc2];
-
-/// What in a location is followed by the number of a version.
-pub const VERSION: &str = "#version=";
+pub const FORMATS: &[&dyn Format] = &[
+    &Hdf5,
+    &Netcdf3,
+    &Zarr,
+    #[cfg(feature = "icechunk")]
+    &Icechunk,
+    &Blosc2,
+];
 
 /// Bytes of an object by which formats recognise it.
 const HEAD: u64 = 4096;
@@ -53,8 +60,10 @@ pub struct Opened {
     pub dataset: Dataset,
     /// The format that it is in.
     pub format: &'static dyn Format,
-    /// The version, if it is not what the dataset is now.
-    pub version: Option<u64>,
+    /// The version that was asked for, where the format keeps versions itself.
+    pub reference: Option<Reference>,
+    /// What takes changes; an earlier version does not.
+    pub target: Option<Target>,
     /// Its tables, once they have been asked for.
     tables: OnceLock<Vec<TableParts>>,
 }
@@ -86,16 +95,44 @@ impl Catalog {
     }
 
     /// Opens the dataset at a location as one of the format called `format`, or in whichever format it is. A location that
-    /// ends in `#version=n` means what it was as its version `n`.
+    /// ends in `#version=n` means what it was as its version `n`; see [`location`].
     ///
     /// # Errors
     /// As [`Catalog::open`]; `Invalid` when the dataset is not of the format asked for, `NotFound` when it has no such
     /// version.
     pub async fn open_as(&self, location: &str, format: Option<&str>) -> Result<Arc<Opened>> {
-        let Some((location, version)) = split_version(location)? else {
-            return self.open_store(Store::open(location)?, format).await;
+        let (location, reference) = location::parse(location);
+        let store = Store::open(location)?;
+        let Some(reference) = reference else {
+            return self.open_store(store, format).await;
         };
-        let opened = self.open_store(Store::open(location)?, format).await?;
+        let kind = store.kind().await?;
+        if kind == Kind::Directory
+            && let Ok(found) = recognise(&store, &[], format).await
+            && let Some(versions) = found.versions()
+        {
+            let (mut dataset, branch) = versions.open(&store, &reference).await?;
+            interpret(&mut dataset.root);
+            let target = Target::new(store.clone(), found);
+            return Ok(Arc::new(Opened {
+                store,
+                dataset,
+                format: found,
+                target: branch.map(|branch| target.on(Some(branch))),
+                reference: Some(reference),
+                tables: OnceLock::new(),
+            }));
+        }
+        let opened = self.open_store(store, format).await?;
+        let version = match &reference {
+            Reference::Named(number) => log::number(number).within(|| location)?,
+            other => {
+                return Err(Error::Unsupported(format!(
+                    "{location}: there is no {other}, because datasets of format {} have versions with numbers only",
+                    opened.format.name()
+                )));
+            }
+        };
         let log = Log::read(&opened.store).await?;
         let entry = log.version(version).within(|| location)?;
         let length = |group: &str, dimension: &str| {
@@ -109,7 +146,8 @@ impl Catalog {
             store: opened.store.clone(),
             dataset: cut(&opened.dataset, &length).within(|| location)?,
             format: opened.format,
-            version: Some(version),
+            reference: None,
+            target: None,
             tables: OnceLock::new(),
         }))
     }
@@ -119,13 +157,12 @@ impl Catalog {
     /// # Errors
     /// As [`Catalog::open`]; `Invalid` for an earlier version.
     pub async fn target(&self, location: &str) -> Result<Target> {
-        if split_version(location)?.is_some() {
-            return Err(Error::Invalid(format!(
-                "{location} is an earlier version, which cannot be changed"
-            )));
-        }
         let opened = self.open(location).await?;
-        Ok(Target::new(opened.store.clone(), opened.format))
+        opened.target.clone().ok_or_else(|| {
+            Error::Invalid(format!(
+                "{location} is an earlier version, which cannot be changed"
+            ))
+        })
     }
 
     /// Opens the dataset at the location of a store, as it is now.
@@ -211,6 +248,8 @@ pub fn format_for(location: &str) -> &'static dyn Format {
     match extension.map_or("", |(_, extension)| extension) {
         "nc" | "nc4" | "cdf" | "h5" | "hdf5" | "hdf" => &Hdf5,
         "b2nd" | "b2d" | "b2frame" => &Blosc2,
+        #[cfg(feature = "icechunk")]
+        "icechunk" => &Icechunk,
         _ => &Zarr,
     }
 }
@@ -224,8 +263,28 @@ async fn open(store: Store, kind: Kind, format: Option<&str>) -> Result<Opened> 
             store.range("", 0, length).await?
         }
     };
+    let found = recognise(&store, &head, format).await?;
+    let mut dataset = found.open(&store).await.within(|| &location)?;
+    interpret(&mut dataset.root);
+    Ok(Opened {
+        target: Some(Target::new(store.clone(), found)),
+        store,
+        dataset,
+        format: found,
+        reference: None,
+        tables: OnceLock::new(),
+    })
+}
+
+/// The format that a location is in, by its first bytes; it has to be the one called `format`, if that is given.
+async fn recognise(
+    store: &Store,
+    head: &[u8],
+    format: Option<&str>,
+) -> Result<&'static dyn Format> {
+    let location = store.location();
     for candidate in FORMATS {
-        if !candidate.sniff(&store, &head).await? {
+        if !candidate.sniff(store, head).await? {
             continue;
         }
         if let Some(wanted) = format
@@ -236,15 +295,7 @@ async fn open(store: Store, kind: Kind, format: Option<&str>) -> Result<Opened> 
                 candidate.name()
             )));
         }
-        let mut dataset = candidate.open(&store).await.within(|| &location)?;
-        interpret(&mut dataset.root);
-        return Ok(Opened {
-            store,
-            dataset,
-            format: *candidate,
-            version: None,
-            tables: OnceLock::new(),
-        });
+        return Ok(*candidate);
     }
     Err(Error::Unsupported(match head.get(..4) {
         Some(b"PK\x03\x04") => {
@@ -253,7 +304,7 @@ async fn open(store: Store, kind: Kind, format: Option<&str>) -> Result<Opened> 
             )
         }
         _ => format!(
-            "{location} is not an array dataset: it is neither netCDF, HDF5, Zarr, nor Blosc2"
+            "{location} is not an array dataset: it is neither netCDF, HDF5, Zarr, Icechunk, nor Blosc2"
         ),
     }))
 }
@@ -287,21 +338,6 @@ fn inherit_units(
     for child in &mut group.groups {
         inherit_units(child, roles, variables);
     }
-}
-
-/// What is before and after `#version=` in a location.
-fn split_version(location: &str) -> Result<Option<(&str, u64)>> {
-    let Some((base, version)) = location.rsplit_once(VERSION) else {
-        return Ok(None);
-    };
-    version
-        .parse()
-        .map(|version| Some((base, version)))
-        .map_err(|_| {
-            Error::Invalid(format!(
-                "{location}: {version} is not the number of a version"
-            ))
-        })
 }
 
 /// Whether a format goes by a name of `STORED AS`.

@@ -10,8 +10,7 @@ use datafusion::datasource::TableType;
 use datafusion::error::DataFusionError;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use crate::append::Target;
-use crate::catalog::{Catalog, Opened, VERSION, tables};
+use crate::catalog::{Catalog, Opened, location, tables};
 use crate::error::Error;
 use crate::query::engine_error;
 use crate::query::insert::InsertTarget;
@@ -19,7 +18,7 @@ use crate::query::table::ArrayTable;
 
 /// Extensions of array datasets: a name that ends so is meant as a path, even when nothing is there.
 const EXTENSIONS: &[&str] = &[
-    "nc", "nc4", "cdf", "h5", "hdf", "hdf5", "he5", "zarr", "b2nd", "b2d", "b2frame",
+    "nc", "nc4", "cdf", "h5", "hdf", "hdf5", "he5", "zarr", "b2nd", "b2d", "b2frame", "icechunk",
 ];
 
 /// A catalog whose schemas are those of another one, and datasets besides.
@@ -65,17 +64,12 @@ impl CatalogProvider for DatasetCatalog {
                 files: Arc::clone(&self.files),
             }));
         }
-        let (plain, version) = name
-            .rsplit_once(VERSION)
-            .map_or((name, None), |(plain, version)| (plain, Some(version)));
+        let (plain, version) = location::split(name);
         let location = self
             .catalog
             .location_of(plain)
             .or_else(|| is_location(plain).then(|| plain.to_owned()))?;
-        let location = match version {
-            Some(version) => format!("{location}{VERSION}{version}"),
-            None => location,
-        };
+        let location = format!("{location}{version}");
         Some(Arc::new(DatasetSchema {
             location,
             catalog: Arc::clone(&self.catalog),
@@ -126,16 +120,9 @@ impl SchemaProvider for PathSchema {
         if let Some(table) = self.inner.table(name).await? {
             return Ok(Some(table));
         }
-        let (plain, version) = name
-            .rsplit_once(VERSION)
-            .map_or((name, None), |(plain, version)| (plain, Some(version)));
-        let named = self
-            .catalog
-            .location_of(plain)
-            .map(|location| match version {
-                Some(version) => format!("{location}{VERSION}{version}"),
-                None => location,
-            });
+        let (plain, version) = location::split(name);
+        let named = self.catalog.location_of(plain);
+        let named = named.map(|location| format!("{location}{version}"));
         if named.is_none() && !is_location(plain) {
             return Ok(None);
         }
@@ -248,10 +235,10 @@ pub async fn ordered(
         .await
         .map_err(engine_error)?;
     let table = ArrayTable::new(Arc::new(grid.ordered(columns)));
-    Ok(Arc::new(match opened.version {
-        Some(_) => table,
-        None => table.with_target(InsertTarget {
-            target: Target::new(opened.store.clone(), opened.format),
+    Ok(Arc::new(match opened.target.clone() {
+        None => table,
+        Some(target) => table.with_target(InsertTarget {
+            target,
             decode: tables::decode_options(opened, &options),
             group: parts.group().to_owned(),
         }),

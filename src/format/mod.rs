@@ -2,8 +2,11 @@
 
 pub mod blosc2;
 pub mod hdf5;
+#[cfg(feature = "icechunk")]
+pub mod icechunk;
 pub mod netcdf3;
 mod region;
+mod versions;
 pub mod zarr;
 
 use std::fmt::Debug;
@@ -22,6 +25,7 @@ use crate::store::write::{Durability, Object};
 use crate::store::{Kind, Store};
 
 pub use region::{OldCells, Region};
+pub use versions::{Reference, Snapshot, Versions};
 
 /// A format of array datasets.
 ///
@@ -47,6 +51,11 @@ pub trait Format: Debug + Send + Sync {
     /// `Corrupt` when the metadata contradicts itself, `Unsupported` when nothing of it can be read, `Io` when the
     /// storage fails.
     async fn open(&self, store: &Store) -> Result<Dataset>;
+
+    /// The versions of datasets of this format, if it keeps them itself.
+    fn versions(&self) -> Option<&'static dyn Versions> {
+        None
+    }
 
     /// Begins to change the dataset at the store's location, for which the caller holds `lock`.
     ///
@@ -177,10 +186,31 @@ pub trait Appender: Debug + Send + Sync {
     async fn abandon(&mut self) -> Result<()>;
 }
 
-/// What makes a change seen: a new version of a dataset that is one file, or else steps in this order, each of which is
+/// A commit that a format makes itself, in a history of its own.
+#[async_trait]
+pub trait Commit: Debug + Send {
+    /// Publishes the change; `message` is what the history says of it.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails: the outcome is unknown.
+    async fn commit(self: Box<Self>, message: &str) -> Result<Committed>;
+}
+
+/// How a commit that a format makes itself has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// The change is there.
+    Done,
+    /// Somebody else was faster, with a change that this one cannot follow: nothing has changed.
+    Conflict,
+}
+
+/// What makes a change seen: a commit of the format's own, or a new version of a dataset that is one file, or else steps in this order, each of which is
 /// atomic, and which can be done again.
 #[derive(Debug, Default)]
 pub struct Publication {
+    /// A commit that the format makes itself; then there is nothing else.
+    pub commit: Option<Box<dyn Commit>>,
     /// The new version of the file; then there is nothing else.
     pub replacement: Option<Replacement>,
     /// What makes seen the bytes that were put into the file itself; then there is nothing else.

@@ -67,7 +67,10 @@ impl Part<'_> {
         match (self.address, self.fetched) {
             (ChunkAddress::Missing, _) => Ok(None),
             (_, Some(stored)) => Ok(Some(stored)),
-            (ChunkAddress::Inline(bytes), None) => Ok(Some(Stored::whole(bytes))),
+            (ChunkAddress::Inline(bytes) | ChunkAddress::Encoded(bytes), None) => {
+                Ok(Some(Stored::whole(bytes)))
+            }
+            (ChunkAddress::Foreign { location, .. }, None) => Err(refused(location)),
             (ChunkAddress::Object(_), None) if !store.is_local() => Ok(None),
             (ChunkAddress::Object(object), None) => Ok(store
                 .get_local(object, buffer)?
@@ -103,7 +106,11 @@ impl Part<'_> {
 pub(super) fn skipped(address: &ChunkAddress) -> u32 {
     match address {
         ChunkAddress::Range { skipped, .. } => *skipped,
-        ChunkAddress::Missing | ChunkAddress::Inline(_) | ChunkAddress::Object(_) => 0,
+        ChunkAddress::Missing
+        | ChunkAddress::Inline(_)
+        | ChunkAddress::Encoded(_)
+        | ChunkAddress::Foreign { .. }
+        | ChunkAddress::Object(_) => 0,
     }
 }
 
@@ -118,7 +125,8 @@ pub(super) async fn fetch(
         bytes,
     };
     match address {
-        ChunkAddress::Missing | ChunkAddress::Inline(_) => Ok(None),
+        ChunkAddress::Missing | ChunkAddress::Inline(_) | ChunkAddress::Encoded(_) => Ok(None),
+        ChunkAddress::Foreign { location, .. } => Err(refused(location)),
         ChunkAddress::Object(object) => Ok(store.get(object).await?.map(whole)),
         ChunkAddress::Range {
             object,
@@ -244,6 +252,13 @@ async fn remote_blocks(
         bytes: bytes.into(),
         read,
     })
+}
+
+/// References out of a dataset are not followed.
+fn refused(location: &str) -> Error {
+    Error::Unsupported(format!(
+        "its bytes are in {location}, outside of the dataset, and such references are not followed"
+    ))
 }
 
 fn addressable(length: u64) -> Result<usize> {

@@ -54,21 +54,23 @@ impl Job {
         let decoded;
         let stored = match part.address {
             ChunkAddress::Inline(bytes) => Some(bytes.as_ref()),
-            ChunkAddress::Missing | ChunkAddress::Range { .. } | ChunkAddress::Object(_) => {
-                match part.encoded(store, None, encoded)? {
-                    None => None,
-                    Some(Stored { bytes, read }) => {
-                        counters.bytes_read += read;
-                        decoded = self.layout.pipeline.decode_to_vec(
-                            bytes,
-                            part.skipped(),
-                            MAX_TEXT_CHUNK,
-                            scratch,
-                        )?;
-                        Some(decoded.as_slice())
-                    }
+            ChunkAddress::Missing
+            | ChunkAddress::Encoded(_)
+            | ChunkAddress::Foreign { .. }
+            | ChunkAddress::Range { .. }
+            | ChunkAddress::Object(_) => match part.encoded(store, None, encoded)? {
+                None => None,
+                Some(Stored { bytes, read }) => {
+                    counters.bytes_read += read;
+                    decoded = self.layout.pipeline.decode_to_vec(
+                        bytes,
+                        part.skipped(),
+                        MAX_TEXT_CHUNK,
+                        scratch,
+                    )?;
+                    Some(decoded.as_slice())
                 }
-            }
+            },
         };
         let stored = match stored {
             None => {

@@ -3,17 +3,17 @@
 use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
-use crate::catalog::VERSION;
+use crate::catalog::location::VERSION;
 
 /// A statement that changes which versions there are; the engine's grammar knows none of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// `ROLLBACK t TO VERSION n`
+    /// `ROLLBACK t TO VERSION n`, or of a snapshot: `'name'`
     RollBack {
         /// Name or location of the dataset.
         dataset: String,
         /// What it shall be again.
-        version: u64,
+        version: String,
     },
     /// `VACUUM t`
     Vacuum {
@@ -47,11 +47,15 @@ pub(super) fn change(sql: &str, dialect: &dyn Dialect) -> Option<Change> {
         [dry, run] if is(start, "vacuum") && is(dry, "dry") && is(run, "run") => {
             Some(Change::ListOrphans { dataset })
         }
-        [to, version, Token::Number(number, _)]
-            if is(start, "rollback") && is(to, "to") && is(version, "version") =>
-        {
-            let version = number.parse().ok()?;
-            Some(Change::RollBack { dataset, version })
+        [
+            to,
+            version,
+            Token::Number(version_name, _) | Token::SingleQuotedString(version_name),
+        ] if is(start, "rollback") && is(to, "to") && is(version, "version") => {
+            Some(Change::RollBack {
+                dataset,
+                version: version_name.clone(),
+            })
         }
         _ => None,
     }
@@ -68,7 +72,9 @@ pub(super) fn rewrite(sql: &str, dialect: &dyn Dialect) -> Option<String> {
         let [version, as_, of, number] = window else {
             continue;
         };
-        let Token::Number(number_text, _) = &number.token else {
+        let (Token::Number(version_name, _) | Token::SingleQuotedString(version_name)) =
+            &number.token
+        else {
             continue;
         };
         if !is(&version.token, "version") || !is(&as_.token, "as") || !is(&of.token, "of") {
@@ -87,8 +93,9 @@ pub(super) fn rewrite(sql: &str, dialect: &dyn Dialect) -> Option<String> {
             Token::SingleQuotedString(_) => '\'',
             _ => '"',
         };
+        let named = format!("{named}{VERSION}{version_name}");
         let escaped = named.replace(quote, &format!("{quote}{quote}"));
-        let new = format!("{quote}{escaped}{VERSION}{number_text}{quote}");
+        let new = format!("{quote}{escaped}{quote}");
         let place = |location: Location| offset(sql, location);
         edits.push((place(table.span.start)?, place(table.span.end)?, new));
         edits.push((
@@ -180,6 +187,10 @@ mod tests {
                 "SELECT * FROM \"a\".b VERSION AS OF 1, public.c VERSION AS OF 2",
                 Some("SELECT * FROM \"a#version=1\".b , public.\"c#version=2\" "),
             ),
+            (
+                "SELECT * FROM \"t\" FOR VERSION AS OF 'it''s'",
+                Some("SELECT * FROM \"t#version=it's\" "),
+            ),
             ("SELECT version AS of FROM t", None),
             ("SELECT 'FOR VERSION AS OF 3'", None),
             ("SELECT 1", None),
@@ -197,7 +208,14 @@ mod tests {
                 "ROLLBACK 'a.zarr' TO VERSION 3;",
                 Some(Change::RollBack {
                     dataset: dataset(),
-                    version: 3,
+                    version: "3".to_owned(),
+                }),
+            ),
+            (
+                "ROLLBACK 'a.zarr' TO VERSION 'v1'",
+                Some(Change::RollBack {
+                    dataset: dataset(),
+                    version: "v1".to_owned(),
                 }),
             ),
             (

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use crate::error::{Error, Result};
 
 mod files;
+pub mod list;
 pub mod lock;
 pub mod patch;
 mod private;

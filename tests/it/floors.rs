@@ -127,12 +127,15 @@ fn rooms_import_downwards_only() {
 fn a_format_never_imports_another_format() {
     for (path, text) in sources(&project("src/format")) {
         let format = path.split('/').next().unwrap();
+        // What is in a repository of Icechunk is a Zarr hierarchy.
+        let below = if format == "icechunk" { "zarr" } else { format };
         for line in
             code(&text).filter(|line| line.contains("crate::format::") && path.contains('/'))
         {
             let imported = line.split("crate::format::").nth(1).unwrap();
             let is_trait = imported.starts_with(|c: char| c.is_uppercase() || c == '{');
-            assert!(is_trait || imported.starts_with(format), "{path}: {line}");
+            let is_own = imported.starts_with(format) || imported.starts_with(below);
+            assert!(is_trait || is_own, "{path}: {line}");
         }
     }
 }

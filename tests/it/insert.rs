@@ -22,11 +22,19 @@ use tempfile::TempDir;
 use crate::common::{copy_folder, little, row, rows, session};
 
 /// The cubes whose cells are `tas = k` and `pr = k / 2`, by what they are stored as.
-const CUBES: [&str; 5] = ["v2", "v2_plain", "v3", "v3_plain", "v3_sharded"];
+const CUBES: &[&str] = &[
+    "v2",
+    "v2_plain",
+    "v3",
+    "v3_plain",
+    "v3_sharded",
+    #[cfg(feature = "icechunk")]
+    "ice",
+];
 
 #[tokio::test]
 async fn slices_of_another_dataset_are_appended() {
-    for name in CUBES {
+    for &name in CUBES {
         let cube = Cube::new(name);
         let session = session();
         let sql = format!("INSERT INTO '{cube}' SELECT * FROM '{}'", more());
@@ -231,7 +239,8 @@ impl Cube {
 
 /// The path of a cube.
 pub fn fixture(name: &str) -> String {
-    little(&format!("inserts/{name}.zarr"))
+    let extension = if name == "ice" { "icechunk" } else { "zarr" };
+    little(&format!("inserts/{name}.{extension}"))
 }
 
 /// Slices 6, 7 and 8.

@@ -20,6 +20,8 @@ mod create;
 mod floors;
 mod formats;
 mod grids;
+#[cfg(feature = "icechunk")]
+mod icechunk;
 mod insert;
 mod insert_blosc2;
 mod insert_hdf5;

@@ -220,7 +220,10 @@ impl FrameIndex {
                 Some(bytes) => bytes,
                 None => return Ok(address),
             },
-            ChunkAddress::Missing | ChunkAddress::Inline(_) => return Ok(address),
+            ChunkAddress::Encoded(bytes) => bytes.clone(),
+            ChunkAddress::Missing | ChunkAddress::Inline(_) | ChunkAddress::Foreign { .. } => {
+                return Ok(address);
+            }
         };
         let last_bytes = usize_of(self.last_bytes)?;
         if usize_of(self.chunk_bytes)? > LARGEST_INLINE {

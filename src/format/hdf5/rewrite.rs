@@ -111,7 +111,10 @@ impl Rewrite {
     fn decoded(&self, file: &File, number: u64, address: &ChunkAddress) -> Result<Option<Vec<u8>>> {
         let decoded_length = self.length(number)?;
         match address {
-            ChunkAddress::Missing | ChunkAddress::Object(_) => Ok(None),
+            ChunkAddress::Missing
+            | ChunkAddress::Encoded(_)
+            | ChunkAddress::Foreign { .. }
+            | ChunkAddress::Object(_) => Ok(None),
             ChunkAddress::Inline(bytes) => Ok(Some(bytes.to_vec())),
             ChunkAddress::Range {
                 offset,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 
+use super::arrays::Arrays;
 use super::create;
 use super::documents::{
     self, Documents, Metadata, anyway, consolidate_v3, consolidated, get, hierarchy_documents,
@@ -15,16 +16,16 @@ use super::documents::{
 };
 use super::hierarchy::{self, ARRAY, ATTRIBUTES, GROUP, V3};
 use super::json::Json;
-use super::writer::{ArrayWriter, is_visible};
+use super::writer::is_visible;
 use crate::array::blueprint::Blueprint;
-use crate::array::{Attributes, Dataset, Variable, is_within};
+use crate::array::{Attributes, Dataset, Variable};
 use crate::error::{Error, Result};
 use crate::format::{Appender, OldCells, Publication, Region};
 use crate::store::Store;
 use crate::store::lock::Lock;
 use crate::store::write::{Durability, Expect, Object, Put, Version, aside, is_private};
 
-/// Objects that are encoded at the same time, and put together.
+/// Objects that are put at the same time.
 const BATCH: usize = 16;
 
 /// Objects that nobody sees yet are made durable when there are so many.
@@ -38,7 +39,7 @@ pub(super) struct ZarrAppender {
     durability: Durability,
     dataset: Dataset,
     metadata: Metadata,
-    arrays: BTreeMap<String, Array>,
+    arrays: Arrays,
     /// New attributes of groups, by their paths.
     attributes: BTreeMap<String, Json>,
     /// The documents of a hierarchy that is not there yet.
@@ -48,26 +49,6 @@ pub(super) struct ZarrAppender {
     added: Vec<String>,
     /// Objects that have been put, but may be lost with the power.
     unsynced: Vec<String>,
-}
-
-/// An array as its metadata tells.
-#[derive(Debug)]
-struct Array {
-    variable: Arc<Variable>,
-    /// `.zarray` or `zarr.json`.
-    document: Json,
-    /// All that its documents say of it.
-    said: Vec<u8>,
-    writer: Result<Arc<ArrayWriter>, String>,
-    /// Extents after the change.
-    shape: Vec<u64>,
-}
-
-impl Array {
-    /// Whether it gets another shape.
-    fn is_changed(&self) -> bool {
-        self.shape != self.variable.shape()
-    }
 }
 
 /// Begins to change the hierarchy at the location of `store`.
@@ -104,56 +85,9 @@ pub(super) fn create(
             return Err(Error::Unsupported(array.reason.clone()));
         }
     }
-    for array in appender.arrays.values() {
-        if let Err(reason) = &array.writer {
-            return Err(Error::Unsupported(format!(
-                "variable {}: {reason}",
-                array.variable.path
-            )));
-        }
-    }
+    appender.arrays = appender.arrays.unknown()?;
     appender.new = Some(documents);
     Ok(appender)
-}
-
-/// The arrays of a hierarchy, by their paths.
-fn arrays(
-    dataset: &Dataset,
-    metadata: &Metadata,
-    documents: &Documents,
-) -> BTreeMap<String, Array> {
-    let mut arrays = BTreeMap::new();
-    for group in dataset.root.walk() {
-        for variable in &group.variables {
-            let directory = match metadata {
-                Metadata::Single { .. } => String::new(),
-                Metadata::Consolidated { .. } => variable.path.clone(),
-            };
-            let found = [V3, ARRAY]
-                .into_iter()
-                .find_map(|name| documents.get(&hierarchy::key(&directory, name)));
-            let Some(document) = found else { continue };
-            let prefix = hierarchy::key(&directory, "");
-            let writer = if document.get("node_type").is_null() {
-                ArrayWriter::v2(prefix, document)
-            } else {
-                ArrayWriter::v3(prefix, document)
-            };
-            let mut said = document.to_document();
-            if let Some(attributes) = documents.get(&hierarchy::key(&directory, ATTRIBUTES)) {
-                said.extend(attributes.to_document());
-            }
-            let array = Array {
-                shape: variable.shape().to_vec(),
-                said,
-                document: document.clone(),
-                writer: writer.map(Arc::new).map_err(|error| error.to_string()),
-                variable: Arc::clone(variable),
-            };
-            arrays.insert(variable.path.clone(), array);
-        }
-    }
-    arrays
 }
 
 #[async_trait]
@@ -163,7 +97,7 @@ impl Appender for ZarrAppender {
     }
 
     fn piece(&self, variable: &str) -> Result<Vec<u64>> {
-        Ok(self.writer(variable)?.objects.chunk_shape().to_vec())
+        self.arrays.piece(variable)
     }
 
     fn along(&self, group: &str, dimension: &str) -> Vec<Arc<Variable>> {
@@ -172,32 +106,19 @@ impl Appender for ZarrAppender {
     }
 
     async fn write(&mut self, region: Region) -> Result<()> {
-        let writer = self.writer(&region.variable)?;
-        // Of what is not there yet, nobody sees anything.
-        let old_shape = match &self.new {
-            None => self.array(&region.variable)?.variable.shape().to_vec(),
-            Some(_) => vec![0; region.start.len()],
-        };
+        let keys = self.arrays.writer(&region.variable)?;
         let old = region.old;
-        let encoder = Arc::clone(&writer);
-        let encoded = Arc::new(region)
-            .encoded(
-                writer.objects.chunk_shape(),
-                move |region, coord, scratch| {
-                    let extent = encoder.objects.chunk_shape();
-                    let cells = region.piece(coord, extent, encoder.size, &encoder.fill)?;
-                    encoder.encode(&cells, scratch)
-                },
-            )
-            .ready_chunks(BATCH);
+        let encoded = self.arrays.encoded(region)?;
         futures::pin_mut!(encoded);
         while let Some(batch) = encoded.next().await {
-            let batch: Vec<(Vec<u64>, Vec<u8>)> = batch.into_iter().collect::<Result<_>>()?;
-            let objects = batch
+            let objects = batch?
                 .into_iter()
-                .map(|(coord, bytes)| {
-                    let visible = is_visible(&coord, writer.objects.chunk_shape(), &old_shape);
-                    (writer.keys.key(&coord), bytes, visible)
+                .map(|object| {
+                    (
+                        keys.keys.key(&object.coord),
+                        object.bytes,
+                        object.is_visible,
+                    )
                 })
                 .collect();
             self.put(objects, old).await?;
@@ -206,29 +127,7 @@ impl Appender for ZarrAppender {
     }
 
     fn resize(&mut self, group: &str, dimension: &str, length: u64) -> Result<()> {
-        for below in self.dataset.root.walk() {
-            // What cannot be read has no known dimensions, and could silently stay behind.
-            if let (true, Some(array)) = (is_within(&below.path, group), below.unreadable.first()) {
-                return Err(Error::Unsupported(format!(
-                    "{}: {} cannot be read, so that it is unknown whether it has dimension {dimension}: {}",
-                    self.dataset.location, array.name, array.reason
-                )));
-            }
-        }
-        for (variable, axes) in self.dataset.along(group, dimension) {
-            let Some(array) = self.arrays.get_mut(&variable.path) else {
-                continue;
-            };
-            if let Err(reason) = &array.writer {
-                return Err(Error::Unsupported(format!("{}: {reason}", variable.path)));
-            }
-            for axis in axes {
-                if let Some(extent) = array.shape.get_mut(axis) {
-                    *extent = length;
-                }
-            }
-        }
-        Ok(())
+        self.arrays.resize(&self.dataset, group, dimension, length)
     }
 
     async fn fence(&mut self) -> Result<()> {
@@ -237,7 +136,7 @@ impl Appender for ZarrAppender {
         }
         let (key, document, version) = match &self.metadata {
             Metadata::Single { key, version } => {
-                let array = self.arrays.values().next();
+                let array = self.arrays.iter().next();
                 let document = array.map(|array| array.document.clone());
                 (key.clone(), document, Some(version.clone()))
             }
@@ -276,7 +175,7 @@ impl Appender for ZarrAppender {
 
     async fn publication(&mut self) -> Result<Publication> {
         let unsynced = std::mem::take(&mut self.unsynced);
-        let shapes = self.changed_shapes();
+        let shapes = self.arrays.changed_shapes();
         if self.new.is_some() {
             return self.first_publication(shapes, unsynced).await;
         }
@@ -347,7 +246,7 @@ impl Appender for ZarrAppender {
 
     async fn orphans(&self) -> Result<Vec<String>> {
         let mut orphans = Vec::new();
-        for array in self.arrays.values() {
+        for array in self.arrays.iter() {
             let Ok(writer) = &array.writer else { continue };
             let directory = writer.keys.prefix.trim_end_matches('/');
             for key in self.store.list_all(directory).await? {
@@ -386,11 +285,15 @@ impl ZarrAppender {
         metadata: Metadata,
         documents: &Documents,
     ) -> Self {
+        let root = match metadata {
+            Metadata::Single { .. } => Some(""),
+            Metadata::Consolidated { .. } => None,
+        };
         Self {
             store: store.clone(),
             lock: Arc::clone(lock),
             durability,
-            arrays: arrays(&dataset, &metadata, documents),
+            arrays: Arrays::new(&dataset, documents, root),
             dataset,
             metadata,
             attributes: BTreeMap::new(),
@@ -399,37 +302,6 @@ impl ZarrAppender {
             added: Vec::new(),
             unsynced: Vec::new(),
         }
-    }
-
-    fn array(&self, variable: &str) -> Result<&Array> {
-        self.arrays.get(variable).ok_or_else(|| {
-            Error::NotFound(format!(
-                "{} has no variable {variable}",
-                self.dataset.location
-            ))
-        })
-    }
-
-    fn writer(&self, variable: &str) -> Result<Arc<ArrayWriter>> {
-        match &self.array(variable)?.writer {
-            Ok(writer) => Ok(Arc::clone(writer)),
-            Err(reason) => Err(Error::Unsupported(format!("{variable}: {reason}"))),
-        }
-    }
-
-    /// The documents of arrays that have got another shape.
-    fn changed_shapes(&self) -> Vec<(String, Json)> {
-        let arrays = self.arrays.values();
-        arrays
-            .filter(|array| array.is_changed())
-            .map(|array| {
-                let mut document = array.document.clone();
-                let shape = array.shape.iter();
-                let shape = shape.map(|extent| Json::Integer((*extent).into()));
-                document.set("shape", Json::List(shape.collect()));
-                (array.variable.path.clone(), document)
-            })
-            .collect()
     }
 
     /// Puts the documents of all members; what is left to publish is the root, without which nobody finds them.
@@ -465,11 +337,9 @@ impl ZarrAppender {
             documents.push(anyway(root, group));
         }
         Ok(Publication {
-            moves: Vec::new(),
             documents,
             unsynced,
-            replacement: None,
-            patch: None,
+            ..Publication::default()
         })
     }
 
@@ -604,7 +474,7 @@ impl ZarrAppender {
     async fn own_versions(&self, changed: &[(String, Json)]) -> Result<Vec<Option<Version>>> {
         let mut versions = Vec::with_capacity(changed.len());
         for (path, _) in changed {
-            let array = self.array(path)?;
+            let array = self.arrays.array(path)?;
             let own = get(&self.store, &hierarchy::key(path, self.own_name())).await?;
             if let Some((own, _)) = &own
                 && is_beyond(own.get("shape"), array.variable.shape())

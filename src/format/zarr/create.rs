@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 
 use super::attributes::DIMENSIONS;
 use super::documents::Documents;
@@ -64,6 +65,36 @@ pub(super) fn documents(blueprint: &Blueprint) -> Result<(&'static str, Document
         }
     }
     Ok((if v3 { V3 } else { CONSOLIDATED }, documents))
+}
+
+/// The documents of a new hierarchy of Zarr v3 by the paths of its members, groups before what is in them.
+///
+/// # Errors
+/// As [`documents`].
+pub(in crate::format) fn given(blueprint: &Blueprint) -> Result<Vec<(String, Bytes)>> {
+    let (_, documents) = documents(&Blueprint {
+        version: Some(3),
+        ..blueprint.clone()
+    })?;
+    let mut given: Vec<(String, Bytes)> = documents
+        .iter()
+        .filter_map(|(key, document)| {
+            let path = key.strip_suffix(V3)?.trim_end_matches('/');
+            Some((path.to_owned(), document.to_document().into()))
+        })
+        .collect();
+    given.sort();
+    Ok(given)
+}
+
+/// A document of a group of Zarr v3 with other attributes.
+///
+/// # Errors
+/// `Corrupt` when it is damaged.
+pub(in crate::format) fn with_attributes(document: &[u8], new: &Attributes) -> Result<Vec<u8>> {
+    let mut document = Json::parse(document)?;
+    document.set("attributes", attributes(new));
+    Ok(document.to_document())
 }
 
 /// Attributes as JSON; values that JSON does not know are written as Python writes them.

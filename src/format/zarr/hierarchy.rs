@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::attributes;
 use super::json::{Json, NULL};
-use super::site::Site;
+use super::site::{Places, Site};
 use super::{v2, v3};
 use crate::array::{Attributes, Dimension, Group, Unreadable, Variable};
 use crate::error::{Error, Result, Within};
@@ -72,10 +72,39 @@ pub(super) async fn read(store: &Store) -> Result<Group> {
 pub(super) fn consolidated(store: &Store, document: &Json) -> Result<Group> {
     let damaged = || Error::Corrupt("the consolidated metadata has no root".into());
     if let Some(metadata) = consolidated_v3(document) {
-        let node = v3_node(store, "", document)?;
+        let node = v3_node(Site::of(store, ""), document)?;
         return assemble(members_v3(store, "", node, metadata));
     }
     assemble(members_v2(store, document).ok_or_else(damaged)?)
+}
+
+/// The hierarchy of Zarr v3 that the documents of all members describe, by their paths; `places` knows where the objects of
+/// arrays are.
+///
+/// # Errors
+/// `Corrupt` when there is no root, or it is damaged.
+pub(in crate::format) fn given(
+    store: &Store,
+    documents: &[(String, bytes::Bytes)],
+    places: &dyn Places,
+) -> Result<Group> {
+    let mut members = Members::new();
+    for (path, document) in documents {
+        let node = check_path(path).and_then(|()| {
+            let document = Json::parse(document).within(|| V3)?;
+            let site = Site {
+                store,
+                directory: path,
+                places: Some(places),
+            };
+            v3_node(site, &document)
+        });
+        members.push((path.clone(), node));
+    }
+    if members.is_empty() {
+        return Err(Error::Corrupt("there is no root group".into()));
+    }
+    assemble(members)
 }
 
 /// Collects the members from the root down; groups are listed, arrays never are. `None` when there is no root.
@@ -136,7 +165,7 @@ async fn probe(store: &Store, version: Version, path: &str) -> Result<Option<Fou
         Version::V2 => probe_v2(store, path).await?,
         Version::V3 => match document(store, path, V3).await? {
             Some(document) => {
-                let node = v3_node(store, path, &document)?;
+                let node = v3_node(Site::of(store, path), &document)?;
                 Some(match (node, consolidated_v3(&document)) {
                     (node @ Node::Group(_), Some(metadata)) => {
                         Found::All(members_v3(store, path, node, metadata))
@@ -158,7 +187,7 @@ fn members_v3(store: &Store, base: &str, group: Node, metadata: &Json) -> Member
     let mut members = vec![(base.to_owned(), Ok(group))];
     for (path, document) in metadata.object() {
         let path = key(base, path);
-        let node = check_path(&path).and_then(|()| v3_node(store, &path, document));
+        let node = check_path(&path).and_then(|()| v3_node(Site::of(store, &path), document));
         members.push((path, node));
     }
     members
@@ -177,12 +206,9 @@ pub(super) fn consolidated_v3(document: &Json) -> Option<&Json> {
     .then_some(metadata)
 }
 
-fn v3_node(store: &Store, directory: &str, document: &Json) -> Result<Node> {
+fn v3_node(site: Site<'_>, document: &Json) -> Result<Node> {
     match document.get("node_type").text() {
-        Some("array") => {
-            let site = Site { store, directory };
-            v3::array(site, document).map(|variable| Node::Array(Box::new(variable)))
-        }
+        Some("array") => v3::array(site, document).map(|variable| Node::Array(Box::new(variable))),
         Some("group") => {
             v3::check(document)?;
             Ok(Node::Group(attributes::of_group(
@@ -252,8 +278,8 @@ async fn probe_v2(store: &Store, path: &str) -> Result<Option<Found>> {
 }
 
 fn v2_array(store: &Store, directory: &str, array: &Json, attributes: &Json) -> Result<Node> {
-    let site = Site { store, directory };
-    v2::array(site, array, attributes).map(|variable| Node::Array(Box::new(variable)))
+    v2::array(Site::of(store, directory), array, attributes)
+        .map(|variable| Node::Array(Box::new(variable)))
 }
 
 fn v2_group(group: &Json, attributes: &Json) -> Result<Node> {

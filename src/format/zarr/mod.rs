@@ -6,9 +6,11 @@
 //! hierarchy   a store -> its groups          site                              where an array is
 //! writer      cells -> objects               encoders, shard_encoder           their codecs, with parameters
 //! append      a hierarchy that grows             documents, create         all its metadata, and that of a new one
+//! arrays      what grows of it
 //! ```
 
 mod append;
+mod arrays;
 mod attributes;
 mod codecs;
 mod create;
@@ -25,6 +27,11 @@ mod site;
 mod v2;
 mod v3;
 mod writer;
+
+pub(in crate::format) use arrays::{Arrays, Encoded};
+pub(in crate::format) use create::{given as new_documents, with_attributes};
+pub(in crate::format) use hierarchy::given;
+pub(in crate::format) use site::Places;
 
 use std::sync::Arc;
 

@@ -9,11 +9,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::codecs::{self, Chain};
 use super::dtype::DataType;
-use super::index::{Keys, coord};
+use super::index::coord;
 use super::json::{Json, NULL};
 use crate::array::chunk::{ChunkAddress, ChunkGrid, ChunkIndex};
 use crate::codec::{Codec, CodecPipeline, Scratch};
@@ -108,7 +109,8 @@ fn index_codecs(json: &[Json]) -> Result<(CodecPipeline, u64)> {
 #[derive(Debug)]
 pub(super) struct Shards {
     store: Store,
-    keys: Keys,
+    /// Where the shards are.
+    objects: Arc<dyn ChunkIndex>,
     /// The chunks of the array.
     chunks: ChunkGrid,
     /// The shards of the array.
@@ -123,21 +125,30 @@ pub(super) struct Shards {
 /// A shard whose index has been read.
 #[derive(Debug)]
 struct Shard {
-    object: Arc<str>,
+    whole: Whole,
     size: u64,
     ranges: Vec<(u64, u64)>,
 }
 
+/// All bytes of a shard.
+#[derive(Debug)]
+enum Whole {
+    /// They begin at an offset of an object.
+    Stored(Arc<str>, u64),
+    /// They stand in the metadata.
+    Inline(Bytes),
+}
+
 impl Shards {
-    /// The index of the array with the chunk grid `chunks`, whose shards have the extent `shard`.
+    /// The index of the array with the chunk grid `chunks`, whose shards are those of the grid `shards` and are found by
+    /// `objects`.
     pub(super) fn new(
         store: &Store,
-        keys: Keys,
+        objects: Arc<dyn ChunkIndex>,
         chunks: &ChunkGrid,
-        shard: Vec<u64>,
+        shards: ChunkGrid,
         sharding: Sharding,
     ) -> Result<Self> {
-        let shards = ChunkGrid::new(chunks.shape().to_vec(), shard)?;
         let per_shard = shards
             .chunk_shape()
             .iter()
@@ -161,7 +172,7 @@ impl Shards {
         }
         Ok(Self {
             store: store.clone(),
-            keys,
+            objects,
             chunks: chunks.clone(),
             shards,
             per_shard,
@@ -187,12 +198,11 @@ impl Shards {
         if let Some(shard) = self.cache.lock().get(&number) {
             return Ok(shard.clone());
         }
-        let object = self.keys.key(&self.shards.coord(number));
-        let shard = self
-            .read(&object)
-            .await
-            .within(|| format!("shard {object}"))?
-            .map(Arc::new);
+        let place = || match self.shards.coord(number).as_slice() {
+            [] => "shard".to_owned(),
+            coord => format!("shard {coord:?}"),
+        };
+        let shard = self.read(number).await.within(place)?.map(Arc::new);
         let capacity = (CACHE_BYTES / (self.entries * ENTRY)).clamp(1, CACHE_SHARDS);
         let mut cache = self.cache.lock();
         if cache.len() as u64 >= capacity {
@@ -202,11 +212,30 @@ impl Shards {
         Ok(shard)
     }
 
-    async fn read(&self, object: &str) -> Result<Option<Shard>> {
-        let size = match self.store.size(object).await {
-            Ok(size) => size,
-            Err(Error::NotFound(_)) => return Ok(None),
-            Err(error) => return Err(error),
+    async fn read(&self, number: u64) -> Result<Option<Shard>> {
+        let address = self.objects.locate(&[number]).await?.pop();
+        let (whole, size) = match address {
+            None | Some(ChunkAddress::Missing) => return Ok(None),
+            Some(ChunkAddress::Foreign { location, .. }) => {
+                return Err(Error::Unsupported(format!(
+                    "it is in {location}, outside of the dataset, and such references are not followed"
+                )));
+            }
+            Some(ChunkAddress::Object(object)) => match self.store.size(&object).await {
+                Ok(size) => (Whole::Stored(object, 0), size),
+                Err(Error::NotFound(_)) => return Ok(None),
+                Err(error) => return Err(error),
+            },
+            Some(ChunkAddress::Range {
+                object,
+                offset,
+                length,
+                ..
+            }) => (Whole::Stored(object, offset), length),
+            Some(ChunkAddress::Inline(bytes) | ChunkAddress::Encoded(bytes)) => {
+                let size = bytes.len() as u64;
+                (Whole::Inline(bytes), size)
+            }
         };
         let decoded = self.entries * ENTRY;
         let stored = decoded + self.sharding.index_extra;
@@ -217,7 +246,15 @@ impl Shards {
         let (Ok(stored), Ok(decoded)) = (usize::try_from(stored), usize::try_from(decoded)) else {
             return Err(self.short());
         };
-        let stored = self.store.range(object, offset, stored).await?;
+        let stored = match &whole {
+            Whole::Stored(object, start) => {
+                let offset = start.checked_add(offset).ok_or_else(|| self.short())?;
+                self.store.range(object, offset, stored).await?
+            }
+            Whole::Inline(bytes) => {
+                slice(bytes, offset, stored as u64).ok_or_else(|| self.short())?
+            }
+        };
         let mut index = vec![0; decoded];
         self.sharding
             .index
@@ -235,7 +272,7 @@ impl Shards {
             })
             .collect();
         Ok(Some(Shard {
-            object: object.into(),
+            whole,
             size,
             ranges,
         }))
@@ -258,19 +295,40 @@ impl Shard {
                     .checked_add(length)
                     .is_some_and(|end| end <= self.size) =>
             {
-                Ok(ChunkAddress::Range {
-                    object: Arc::clone(&self.object),
-                    offset,
-                    length,
-                    skipped: 0,
-                })
+                match &self.whole {
+                    Whole::Stored(object, start) => Ok(ChunkAddress::Range {
+                        object: Arc::clone(object),
+                        offset: start
+                            .checked_add(offset)
+                            .ok_or_else(|| self.outside(entry))?,
+                        length,
+                        skipped: 0,
+                    }),
+                    Whole::Inline(bytes) => slice(bytes, offset, length)
+                        .map(ChunkAddress::Encoded)
+                        .ok_or_else(|| self.outside(entry)),
+                }
             }
-            _ => Err(Error::Corrupt(format!(
-                "shard {}: the index places chunk {entry} outside of the shard",
-                self.object
-            ))),
+            _ => Err(self.outside(entry)),
         }
     }
+
+    fn outside(&self, entry: usize) -> Error {
+        let name = match &self.whole {
+            Whole::Stored(object, _) => object.as_ref(),
+            Whole::Inline(_) => "in the metadata",
+        };
+        Error::Corrupt(format!(
+            "shard {name}: the index places chunk {entry} outside of the shard"
+        ))
+    }
+}
+
+/// Some of the bytes; `None` when they end earlier.
+fn slice(bytes: &Bytes, offset: u64, length: u64) -> Option<Bytes> {
+    let start = usize::try_from(offset).ok()?;
+    let end = start.checked_add(usize::try_from(length).ok()?)?;
+    (end <= bytes.len()).then(|| bytes.slice(start..end))
 }
 
 #[async_trait]
@@ -303,7 +361,7 @@ impl ChunkIndex for Shards {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use super::super::index::KeyStyle;
+    use super::super::index::{KeyStyle, Keys, Objects};
     use super::*;
 
     fn shards(shape: &[u64], shard: &[u64], chunk: &[u64]) -> Result<Shards> {
@@ -320,13 +378,13 @@ mod tests {
             separator: '/',
         };
         let chunks = ChunkGrid::new(shape.to_vec(), sharding.chunk.clone())?;
-        Shards::new(
-            &Store::open("/nowhere").unwrap(),
+        let grid = ChunkGrid::new(shape.to_vec(), shard.to_vec())?;
+        let objects = Arc::new(Objects {
+            grid: grid.clone(),
             keys,
-            &chunks,
-            shard.to_vec(),
-            sharding,
-        )
+        });
+        let store = Store::open("/nowhere").unwrap();
+        Shards::new(&store, objects, &chunks, grid, sharding)
     }
 
     #[test]
@@ -364,7 +422,7 @@ mod tests {
     #[test]
     fn ranges_outside_of_a_shard_are_corrupt() {
         let shard = Shard {
-            object: "c/0".into(),
+            whole: Whole::Stored("c/0".into(), 0),
             size: 100,
             ranges: vec![(0, 100), UNWRITTEN, (1, 100), (u64::MAX, 2)],
         };

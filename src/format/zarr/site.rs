@@ -1,9 +1,11 @@
 //! The place of an array in its hierarchy, with what both versions have in common.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use super::codecs::Chain;
 use super::dtype::DataType;
+use super::index::{Keys, Objects};
 use super::json::Json;
 use crate::array::chunk::{ChunkGrid, ChunkIndex};
 use crate::array::{Attributes, Layout, Variable};
@@ -13,6 +15,15 @@ use crate::store::Store;
 /// NumPy itself cannot have more.
 const MOST_DIMENSIONS: usize = 64;
 
+/// Says where the objects of arrays are, if that is not at the keys that Zarr gives them.
+pub(in crate::format) trait Places: Debug + Send + Sync {
+    /// The index of the objects of the array at `directory`, whose grid is `objects`.
+    ///
+    /// # Errors
+    /// `Corrupt` when nothing is known of such an array.
+    fn index(&self, directory: &str, objects: &ChunkGrid) -> Result<Arc<dyn ChunkIndex>>;
+}
+
 /// Where an array is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Site<'a> {
@@ -20,6 +31,8 @@ pub(super) struct Site<'a> {
     pub(super) store: &'a Store,
     /// Path of its directory below the location; empty for the location itself.
     pub(super) directory: &'a str,
+    /// Where its objects are, if not at its keys.
+    pub(super) places: Option<&'a dyn Places>,
 }
 
 /// What an array is, once its metadata is understood.
@@ -34,7 +47,16 @@ pub(super) struct Parts {
     pub(super) index: Arc<dyn ChunkIndex>,
 }
 
-impl Site<'_> {
+impl<'a> Site<'a> {
+    /// The place of an array whose objects are at the keys that Zarr gives them.
+    pub(super) fn of(store: &'a Store, directory: &'a str) -> Self {
+        Self {
+            store,
+            directory,
+            places: None,
+        }
+    }
+
     /// What stands before every key of the array.
     pub(super) fn prefix(&self) -> String {
         if self.directory.is_empty() {
@@ -42,6 +64,20 @@ impl Site<'_> {
         } else {
             format!("{}/", self.directory)
         }
+    }
+
+    /// The index of the objects of the array, whose grid is `grid`.
+    pub(super) fn objects(&self, grid: &ChunkGrid, keys: &Keys) -> Result<Arc<dyn ChunkIndex>> {
+        if let Some(places) = self.places {
+            return places.index(self.directory, grid);
+        }
+        Ok(Arc::new(Objects {
+            grid: grid.clone(),
+            keys: Keys {
+                prefix: self.prefix(),
+                ..keys.clone()
+            },
+        }))
     }
 
     /// The variable that the array is; an array at the location itself goes by the name of the dataset.

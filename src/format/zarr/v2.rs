@@ -1,12 +1,10 @@
 //! Arrays of Zarr v2: the documents `.zarray` with `.zattrs`.
 
-use std::sync::Arc;
-
 use super::attributes;
 use super::codecs::{self, Chain};
 use super::dtype::{DataType, Endian};
 use super::fill::fill_value;
-use super::index::{KeyStyle, Keys, Objects};
+use super::index::{KeyStyle, Keys};
 use super::json::Json;
 use super::site::{self, Parts, Site};
 use crate::array::Variable;
@@ -118,11 +116,6 @@ pub(super) fn array(site: Site<'_>, zarray: &Json, zattrs: &Json) -> Result<Vari
         order,
         pipeline: CodecPipeline(steps),
     };
-    let keys = Keys {
-        prefix: site.prefix(),
-        ..keys
-    };
-
     let fill = fill_value(zarray.get("fill_value"), dtype)?;
     let dimensions = attributes::xarray_dimensions(zattrs, rank);
     let mut attributes = attributes::of_array(zattrs, dtype);
@@ -135,10 +128,7 @@ pub(super) fn array(site: Site<'_>, zarray: &Json, zattrs: &Json) -> Result<Vari
         dimensions: attributes::dimension_names(dimensions.unwrap_or_default(), rank),
         attributes,
         dtype,
-        index: Arc::new(Objects {
-            grid: grid.clone(),
-            keys,
-        }),
+        index: site.objects(&grid, &keys)?,
         grid,
         chain,
         fill,
@@ -182,10 +172,7 @@ mod tests {
 
     fn open(zarray: &str, zattrs: &str) -> Result<Variable> {
         let store = Store::open("/data/cube.zarr").unwrap();
-        let site = Site {
-            store: &store,
-            directory: "a/b",
-        };
+        let site = Site::of(&store, "a/b");
         let parse = |text: &str| Json::parse(text.as_bytes()).unwrap();
         array(site, &parse(zarray), &parse(zattrs))
     }

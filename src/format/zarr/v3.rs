@@ -6,12 +6,12 @@ use super::attributes;
 use super::codecs::{self, named};
 use super::dtype::DataType;
 use super::fill::fill_value;
-use super::index::{KeyStyle, Keys, Objects};
+use super::index::{KeyStyle, Keys};
 use super::json::Json;
 use super::shard::{Sharding, Shards};
 use super::site::{self, Parts, Site};
 use crate::array::Variable;
-use crate::array::chunk::ChunkIndex;
+use crate::array::chunk::{ChunkGrid, ChunkIndex};
 use crate::error::{Error, Result};
 
 /// Members of a document that are understood.
@@ -95,26 +95,21 @@ pub(super) fn head(document: &Json) -> Result<Head<'_>> {
 pub(super) fn array(site: Site<'_>, document: &Json) -> Result<Variable> {
     let head = head(document)?;
     let (dtype, rank) = (head.dtype, head.shape.len());
-    let keys = Keys {
-        prefix: site.prefix(),
-        ..head.keys
-    };
     let (grid, chain, index): (_, _, Arc<dyn ChunkIndex>) = match head.sharding {
         Some(configuration) => {
             let sharding = Sharding::parse(configuration, dtype, rank)?;
             let grid = site::grid(head.shape, sharding.chunk.clone(), dtype)?;
             let chain = sharding.chain.clone();
-            let index = Shards::new(site.store, keys, &grid, head.stored, sharding)?;
+            let shards = ChunkGrid::new(grid.shape().to_vec(), head.stored)?;
+            let objects = site.objects(&shards, &head.keys)?;
+            let index = Shards::new(site.store, objects, &grid, shards, sharding)?;
             (grid, chain, Arc::new(index))
         }
         None => {
             let grid = site::grid(head.shape, head.stored, dtype)?;
-            let index = Objects {
-                grid: grid.clone(),
-                keys,
-            };
+            let index = site.objects(&grid, &head.keys)?;
             let chain = codecs::chain(head.codecs, dtype, rank)?;
-            (grid, chain, Arc::new(index))
+            (grid, chain, index)
         }
     };
     let json = document.get("attributes");
@@ -217,10 +212,7 @@ mod tests {
 
     fn open(document: &str) -> Result<Variable> {
         let store = Store::open("/data/cube.zarr").unwrap();
-        let site = Site {
-            store: &store,
-            directory: "",
-        };
+        let site = Site::of(&store, "");
         array(site, &Json::parse(document.as_bytes()).unwrap())
     }
 

@@ -569,7 +569,11 @@ fn place(address: &ChunkAddress) -> Option<(&str, Range<u64>)> {
             length,
             ..
         } => Some((object, *offset..offset.checked_add(*length)?)),
-        ChunkAddress::Missing | ChunkAddress::Inline(_) | ChunkAddress::Object(_) => None,
+        ChunkAddress::Missing
+        | ChunkAddress::Inline(_)
+        | ChunkAddress::Encoded(_)
+        | ChunkAddress::Foreign { .. }
+        | ChunkAddress::Object(_) => None,
     }
 }
 

@@ -23,10 +23,13 @@ fn load(is_local: bool) -> (u32, u32) {
 #[test]
 fn slices_of_many_writers_are_each_there_once() {
     for name in if is_full() {
-        &["bare", "v2_plain", "v3_sharded"][..]
+        &["bare", "v2_plain", "v3_sharded", "ice"][..]
     } else {
-        &["bare"]
+        &["bare", "ice"]
     } {
+        if name == &"ice" && !cfg!(feature = "icechunk") {
+            continue;
+        }
         let cube = Cube::new(name);
         many_writers(&cube.to_string(), name, &[]);
     }

@@ -436,6 +436,8 @@ async fn chunks(store: &Store) -> Vec<Vec<u8>> {
                 store.range(&object, offset, length).await.unwrap()
             }
             ChunkAddress::Object(key) => store.get(&key).await.unwrap().unwrap(),
+            ChunkAddress::Encoded(bytes) => bytes,
+            ChunkAddress::Foreign { .. } => continue,
         };
         let mut chunk = vec![0; length];
         let pipeline = &variable.layout.pipeline;

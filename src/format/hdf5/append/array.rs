@@ -107,7 +107,11 @@ impl Array {
         let places = variable.index.locate(&numbers).await?;
         let place = |(coord, address): (&Vec<u64>, ChunkAddress)| match address {
             ChunkAddress::Range { offset, length, .. } => Some((coord.clone(), (offset, length))),
-            ChunkAddress::Missing | ChunkAddress::Inline(_) | ChunkAddress::Object(_) => None,
+            ChunkAddress::Missing
+            | ChunkAddress::Inline(_)
+            | ChunkAddress::Encoded(_)
+            | ChunkAddress::Foreign { .. }
+            | ChunkAddress::Object(_) => None,
         };
         Ok(inside.into_iter().zip(places).filter_map(place).collect())
     }

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Array, ZarrAppender, begin};
+use super::{ZarrAppender, begin};
 use crate::array::Attributes;
 use crate::error::Result;
+use crate::format::zarr::arrays::Array;
 
 impl ZarrAppender {
     /// Begins anew from what is there now, with the same change; `false` when that would not be the same change any more.
@@ -16,11 +17,7 @@ impl ZarrAppender {
         if !self.fits(&found) {
             return Ok(false);
         }
-        for (path, array) in &mut found.arrays {
-            if let Some(own) = self.arrays.get(path).filter(|own| own.is_changed()) {
-                array.shape.clone_from(&own.shape);
-            }
-        }
+        found.arrays.take_shapes(&self.arrays);
         self.dataset = found.dataset;
         self.metadata = found.metadata;
         self.arrays = found.arrays;
@@ -30,7 +27,7 @@ impl ZarrAppender {
     /// Whether all that decides where rows belong and how they are stored is as it was, and nothing else has to grow:
     /// the arrays that share a dimension with one that changes. Others may be whatever they are.
     fn fits(&self, found: &Self) -> bool {
-        let changed = self.arrays.values().filter(|array| array.is_changed());
+        let changed = self.arrays.iter().filter(|array| array.is_changed());
         let dimensions: BTreeSet<&String> = changed
             .flat_map(|array| &array.variable.dimensions)
             .collect();
@@ -47,9 +44,9 @@ impl ZarrAppender {
             let mut own = array.variable.dimensions.iter();
             own.any(|dimension| dimensions.contains(dimension))
         };
-        let arrays = self.arrays.iter().filter(|(_, array)| is_related(array));
+        let arrays = self.arrays.iter().filter(|array| is_related(array));
         arrays
-            .map(|(path, array)| (path, array.said.as_slice()))
+            .map(|array| (&array.variable.path, array.said.as_slice()))
             .collect()
     }
 

@@ -1,0 +1,63 @@
+//! Locations that name a version: `path#version=3`, `path#branch=dev`, `path#tag=v1`, `path#snapshot=ID`.
+
+use crate::format::Reference;
+
+/// What in a location is followed by the number or the name of a version.
+pub const VERSION: &str = "#version=";
+
+type Names = fn(String) -> Reference;
+
+/// What stands before the name of a version, and what the name is then one of.
+const KINDS: [(&str, Names); 4] = [
+    (VERSION, Reference::Named),
+    ("#branch=", Reference::Branch),
+    ("#tag=", Reference::Tag),
+    ("#snapshot=", Reference::Snapshot),
+];
+
+/// A location without the version that it names, and what is left of it, from `#` on; that is empty where it names none.
+#[must_use]
+pub fn split(location: &str) -> (&str, &str) {
+    let at = KINDS.iter().filter_map(|(kind, _)| location.rfind(kind));
+    at.max()
+        .and_then(|at| location.split_at_checked(at))
+        .unwrap_or((location, ""))
+}
+
+/// The location of a dataset, and the version of it that is named.
+#[must_use]
+pub fn parse(location: &str) -> (&str, Option<Reference>) {
+    let (base, rest) = split(location);
+    let mut kinds = KINDS.iter();
+    let reference =
+        kinds.find_map(|(kind, named)| Some(named(rest.strip_prefix(kind)?.to_owned())));
+    (base, reference)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_in_locations() {
+        let name = || "v#1".to_owned();
+        for (location, expected) in [
+            ("a/b.zarr", ("a/b.zarr", None)),
+            ("a#b.zarr", ("a#b.zarr", None)),
+            (
+                "a#b.zarr#version=3",
+                ("a#b.zarr", Some(Reference::Named("3".to_owned()))),
+            ),
+            ("a#branch=v#1", ("a", Some(Reference::Branch(name())))),
+            (
+                "s3://b/a#tag=v#1",
+                ("s3://b/a", Some(Reference::Tag(name()))),
+            ),
+            ("a#snapshot=v#1", ("a", Some(Reference::Snapshot(name())))),
+        ] {
+            assert_eq!(parse(location), expected, "{location}");
+            let (base, rest) = split(location);
+            assert_eq!(format!("{base}{rest}"), location);
+        }
+    }
+}
