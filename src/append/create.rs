@@ -79,6 +79,7 @@ impl Target {
                 lock,
                 lengths: lengths(appender.dataset()),
                 appender,
+                defined: None,
                 last: None,
                 is_file: makes == Kind::Object,
                 rewrites: false,

@@ -17,6 +17,7 @@ pub mod window;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::array::cut;
 use crate::array::dtype::ElementType;
 use crate::array::{Attributes, Dataset, Variable};
 use crate::cf::join_chars;
@@ -69,6 +70,8 @@ pub struct Transaction {
     options: AppendOptions,
     lock: Arc<Lock>,
     appender: Box<dyn Appender>,
+    /// The dataset with dimensions that have got their first indices.
+    defined: Option<Dataset>,
     /// The newest version that the log knows.
     last: Option<Entry>,
     /// Whether the dataset is one file, which has no log.
@@ -129,6 +132,7 @@ impl Target {
                 lock,
                 lengths: lengths(appender.dataset()),
                 appender,
+                defined: None,
                 last,
                 rewrites: false,
                 creates: false,
@@ -142,10 +146,14 @@ impl Target {
 }
 
 impl Transaction {
-    /// The dataset before the change, which nobody else changes meanwhile.
+    /// The dataset before the change, which nobody else changes meanwhile, but with what [`Transaction::define`] has made of
+    /// it.
     #[must_use]
     pub fn dataset(&self) -> &Dataset {
-        self.appender.dataset()
+        match &self.defined {
+            Some(defined) => defined,
+            None => self.appender.dataset(),
+        }
     }
 
     /// Where the dataset is.
@@ -168,7 +176,13 @@ impl Transaction {
     #[must_use]
     pub fn along(&self, group: &str, dimension: &str) -> Vec<Arc<Variable>> {
         let variables = self.appender.along(group, dimension).into_iter();
+        let groups = self.dataset().root.walk();
+        let own = |path: &str| {
+            let mut variables = groups.iter().flat_map(|group| &group.variables);
+            variables.find(|variable| variable.path == path).cloned()
+        };
         variables
+            .map(|variable| own(&variable.path).unwrap_or(variable))
             .map(|variable| join_chars(&variable).map_or(variable, Arc::new))
             .collect()
     }
@@ -198,6 +212,18 @@ impl Transaction {
             .resize(group, dimension, length)
             .within(|| self.store.location())?;
         self.lengths.insert(join(group, dimension), length);
+        Ok(())
+    }
+
+    /// Gives a dimension of a group that has no index its length, before anything is written along it.
+    ///
+    /// # Errors
+    /// As [`Appender::resize`]; `Invalid` when it has indices already.
+    pub fn define(&mut self, group: &str, dimension: &str, length: u64) -> Result<()> {
+        let defined = cut::define(self.dataset(), group, dimension, length)
+            .within(|| self.store.location())?;
+        self.resize(group, dimension, length)?;
+        self.defined = Some(defined);
         Ok(())
     }
 
@@ -269,7 +295,7 @@ impl Transaction {
 
     /// The length of the words of a region, if it is one of words that are stored as characters.
     fn word(&self, region: &Region) -> Option<u64> {
-        let groups = self.appender.dataset().root.walk().into_iter();
+        let groups = self.dataset().root.walk().into_iter();
         let variable = groups
             .flat_map(|group| &group.variables)
             .find(|variable| variable.path == region.variable)?;

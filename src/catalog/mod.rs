@@ -4,6 +4,7 @@ pub mod copy;
 pub mod describe;
 pub mod factory;
 pub mod functions;
+pub mod live;
 pub mod provider;
 pub mod tables;
 

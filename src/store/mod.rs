@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 mod files;
 pub mod lock;
 pub mod patch;
+mod private;
 pub mod replace;
 pub mod write;
 

@@ -15,6 +15,7 @@ mod contract;
 mod copy;
 mod copy_blosc2;
 mod corpus;
+mod create;
 mod floors;
 mod formats;
 mod grids;
