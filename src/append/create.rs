@@ -91,6 +91,8 @@ impl Target {
                 last: None,
                 is_file: makes == Kind::Object,
                 rewrites: false,
+                companions: Vec::new(),
+                said: Vec::new(),
                 creates: true,
             }),
             Err(error) => {

@@ -24,6 +24,9 @@ pub struct Entry {
     /// Whether cells of the version before got other values, so that it cannot be read any more.
     #[serde(default)]
     pub rewrites: bool,
+    /// Keys of what has been committed with it; see [`super::Companion`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub companions: Vec<String>,
 }
 
 /// The versions of a dataset, in their order; a dataset that no transaction has changed has none.
@@ -171,6 +174,7 @@ fn made(version: u64, operation: &str, lengths: BTreeMap<String, u64>, rewrites:
         operation: operation.to_owned(),
         lengths,
         rewrites,
+        companions: Vec::new(),
     }
 }
 

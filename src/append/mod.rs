@@ -10,6 +10,7 @@
 //!          publish if unchanged, log        remote: the metadata is put only if it is the version that was read
 //! ```
 
+mod companion;
 mod create;
 mod journal;
 pub mod log;
@@ -32,6 +33,7 @@ use crate::store::write::{Durability, PRIVATE, Put};
 use crate::store::{Kind, Store};
 
 pub use crate::format::{OldCells, Region};
+pub use companion::Companion;
 pub use create::IfExists;
 
 use journal::{Failure, Journal};
@@ -86,6 +88,9 @@ pub struct Transaction {
     is_file: bool,
     lengths: BTreeMap<String, u64>,
     rewrites: bool,
+    companions: Vec<Box<dyn Companion>>,
+    /// Where they have said what they have to say.
+    said: Vec<String>,
     /// Whether there was no dataset before.
     creates: bool,
 }
@@ -166,6 +171,8 @@ impl Target {
                 appender,
                 last,
                 rewrites: false,
+                companions: Vec::new(),
+                said: Vec::new(),
                 creates: false,
             }),
             Err(error) => {
@@ -230,10 +237,34 @@ impl Transaction {
             region.shape.push(length);
         }
         self.rewrites |= region.old == OldCells::Changed;
+        if !self.companions.is_empty() {
+            let groups = self.appender.dataset().root.walk().into_iter();
+            let mut variables = groups.flat_map(|group| &group.variables);
+            if let Some(variable) = variables.find(|variable| variable.path == region.variable) {
+                for companion in &mut self.companions {
+                    companion.notice(variable, &region)?;
+                }
+            }
+        }
         self.appender
             .write(region)
             .await
             .within(|| self.store.location())
+    }
+
+    /// Lets `companion` look at all that is written from now on.
+    ///
+    /// # Errors
+    /// `Unsupported` where there is no log that could name what it says: for a dataset that is one file.
+    pub fn attach(&mut self, companion: Box<dyn Companion>) -> Result<()> {
+        if self.is_file {
+            return Err(Error::Unsupported(format!(
+                "{} is one file, beside which nothing can be committed",
+                self.store.location()
+            )));
+        }
+        self.companions.push(companion);
+        Ok(())
     }
 
     /// Gives a dimension of a group another length, and thereby every variable along it.
@@ -309,6 +340,7 @@ impl Transaction {
     pub async fn abandon(mut self) -> Result<()> {
         let is_marked = self.creates && !self.is_file;
         let abandoned = self.appender.abandon().await;
+        let abandoned = abandoned.and(self.store.delete_all(&self.said).await);
         let unmarked = if is_marked {
             create::unmark(&self.store).await
         } else {
@@ -359,9 +391,12 @@ impl Transaction {
                 Some(Replaced::Done) | None => Outcome::Committed { version: None },
             });
         }
+        // Nobody looks for them before the log names them.
+        let durability = self.options.durability;
+        let said = companion::put(&self.store, &mut self.companions, durability).await;
+        self.said = said.map_err(Failure::Undone)?;
         if self.store.is_local() {
             let (entries, version) = self.entries(operation);
-            let durability = self.options.durability;
             Journal::prepare(&self.store, publication, &entries, durability)
                 .await
                 .map_err(Failure::Undone)?
@@ -387,11 +422,14 @@ impl Transaction {
     fn entries(&self, operation: &str) -> (Vec<Entry>, u64) {
         let before = lengths(self.appender.dataset());
         let after = self.lengths.clone();
-        let entries = if self.creates {
+        let mut entries = if self.creates {
             Entry::first(operation, after)
         } else {
             Entry::next(self.last.as_ref(), operation, before, after, self.rewrites)
         };
+        if let Some(entry) = entries.last_mut() {
+            entry.companions.clone_from(&self.said);
+        }
         let version = entries.last().map_or(0, |entry| entry.version);
         (entries, version)
     }
@@ -536,7 +574,10 @@ impl Target {
     pub async fn vacuum(&self, vacuum: Vacuum, options: AppendOptions) -> Result<Vec<String>> {
         // A writer cleans up after those before him as he begins; nobody else writes until this ends.
         let transaction = self.begin(options).await?;
-        let orphans = transaction.appender.orphans().await;
+        let mut orphans = transaction.appender.orphans().await;
+        if let (Ok(orphans), false) = (&mut orphans, transaction.is_file) {
+            orphans.extend(companion::orphans(&self.store).await?);
+        }
         let removed = match (&orphans, vacuum) {
             (Ok(orphans), Vacuum::Removed) => self.store.delete_all(orphans).await,
             _ => Ok(()),

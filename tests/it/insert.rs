@@ -3,6 +3,7 @@
 //! The cubes of `tests/data/inserts` hold arithmetic on indices, so that what has to be there after a change is known
 //! without reading it from anywhere.
 
+mod companion;
 mod concurrent;
 mod errors;
 mod existing;
