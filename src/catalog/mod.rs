@@ -4,6 +4,7 @@ pub mod copy;
 pub mod describe;
 pub mod factory;
 pub mod functions;
+pub mod live;
 pub mod provider;
 pub mod tables;
 
@@ -136,7 +137,7 @@ impl Catalog {
         let location = location.as_str();
         let kind = store.kind().await?;
         // Readers of a commit that was cut short would see a part of it.
-        append::recover(&store, append_options(&self.options())?).await?;
+        let store = append::recover(&store, append_options(&self.options())?).await?;
         // Directories have no identity: a change deep within them does not show at their root.
         let identity = match kind {
             Kind::Object => store.identity()?,

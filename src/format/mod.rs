@@ -152,6 +152,16 @@ pub trait Appender: Debug + Send + Sync {
     /// `Conflict` when the metadata is not what it was at the beginning.
     async fn publication(&mut self) -> Result<Publication>;
 
+    /// Takes over what somebody who does not ask for the lock has changed since the beginning, where the change that is
+    /// being made fits that as it did what was there before: then [`Appender::publication`] can be asked for again. Else
+    /// `false`, and nothing is taken over.
+    ///
+    /// # Errors
+    /// As [`Format::begin`].
+    async fn rebase(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Objects of the dataset that no reader of it can see, like chunks beyond the shape of a variable.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod concurrent;
 mod errors;
 mod existing;
 mod faults;
+mod isolation;
 pub mod kill;
 mod proxy;
 mod remote;

@@ -1,5 +1,7 @@
 //! Hierarchies that grow: chunks beyond the shapes that metadata tells, then the metadata.
 
+mod rebase;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -54,9 +56,18 @@ struct Array {
     variable: Arc<Variable>,
     /// `.zarray` or `zarr.json`.
     document: Json,
+    /// All that its documents say of it.
+    said: Vec<u8>,
     writer: Result<Arc<ArrayWriter>, String>,
     /// Extents after the change.
     shape: Vec<u64>,
+}
+
+impl Array {
+    /// Whether it gets another shape.
+    fn is_changed(&self) -> bool {
+        self.shape != self.variable.shape()
+    }
 }
 
 /// Begins to change the hierarchy at the location of `store`.
@@ -128,8 +139,13 @@ fn arrays(
             } else {
                 ArrayWriter::v3(prefix, document)
             };
+            let mut said = document.to_document();
+            if let Some(attributes) = documents.get(&hierarchy::key(&directory, ATTRIBUTES)) {
+                said.extend(attributes.to_document());
+            }
             let array = Array {
                 shape: variable.shape().to_vec(),
+                said,
                 document: document.clone(),
                 writer: writer.map(Arc::new).map_err(|error| error.to_string()),
                 variable: Arc::clone(variable),
@@ -325,6 +341,10 @@ impl Appender for ZarrAppender {
         })
     }
 
+    async fn rebase(&mut self) -> Result<bool> {
+        self.begin_anew().await
+    }
+
     async fn orphans(&self) -> Result<Vec<String>> {
         let mut orphans = Vec::new();
         for array in self.arrays.values() {
@@ -401,7 +421,7 @@ impl ZarrAppender {
     fn changed_shapes(&self) -> Vec<(String, Json)> {
         let arrays = self.arrays.values();
         arrays
-            .filter(|array| array.shape != array.variable.shape())
+            .filter(|array| array.is_changed())
             .map(|array| {
                 let mut document = array.document.clone();
                 let shape = array.shape.iter();
