@@ -123,6 +123,30 @@ async fn texts_booleans_and_packed_numbers_come_back() {
 }
 
 #[tokio::test]
+async fn an_empty_file_takes_its_first_rows() {
+    let place = Place::new();
+    let file = place.path("cube.nc");
+    let session = session();
+    let create = format!(
+        "CREATE EXTERNAL TABLE cube (time TIMESTAMP NOT NULL, lat DOUBLE NOT NULL, lon DOUBLE NOT NULL, tas REAL, name VARCHAR) \
+         STORED AS NETCDF LOCATION '{file}' \
+         OPTIONS (dims 'time,lat,lon', chunks '1,2,2', 'name.width' '4', 'lat.values' '10,20')"
+    );
+    session.sql(&create).await.unwrap();
+    let insert =
+        "INSERT INTO cube VALUES ('2001-01-01', 10, 5, 1.5, 'äb'), ('2001-01-01', 20, 5, 2.5, 'x')";
+    assert_eq!(row(&session, insert).await.unwrap(), [json!(2)]);
+    let query = format!("SELECT lat, lon, tas, name FROM '{file}' ORDER BY lat");
+    assert_eq!(
+        rows(&session, &query).await.unwrap(),
+        [json!([10.0, 5.0, 1.5, "äb"]), json!([20.0, 5.0, 2.5, "x"])]
+    );
+    let made = Hdf5File::open(&file).unwrap();
+    assert_eq!(made.dataset("name").unwrap().shape(), [1, 2, 1, 4]);
+    assert_eq!(made.dataset("lat").unwrap().max_dims().unwrap(), [2]);
+}
+
+#[tokio::test]
 async fn endings_and_stored_as_say_that_it_is_netcdf() {
     let place = Place::new();
     let session = session();
