@@ -23,6 +23,7 @@ use crate::cf::roles::{Role, roles};
 use crate::error::{Error, Within};
 use crate::query::engine_error;
 use crate::query::table::{ArrayTable, options};
+use crate::store::unstamped;
 
 /// The table functions, by name.
 #[must_use]
@@ -391,7 +392,7 @@ fn chunks(opened: &Opened, name: &str) -> Result<RecordBatch> {
             ChunkAddress::Object(object) => ("object", Some(object), None, None),
         };
         kinds.push(kind);
-        objects.push(object.map(|object| object.to_string()));
+        objects.push(object.map(|object| unstamped(&object).to_owned()));
         offsets.push(offset);
         lengths.push(length);
     }

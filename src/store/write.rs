@@ -14,7 +14,7 @@ use object_store::{
     PutOptions, PutPayload, UpdateVersion,
 };
 
-use super::{Backend, Store, absent, below, join, local_path};
+use super::{Backend, Store, absent, below, local_path};
 use crate::error::{Error, Result};
 
 /// Directory below a location for what is not part of the dataset there: staged objects, locks, logs.
@@ -325,60 +325,6 @@ impl Store {
         };
         let bytes = got.bytes().await.map_err(|e| self.remote_failed(key, e))?;
         Ok(Some((bytes, version)))
-    }
-
-    /// The keys of all objects below a key, sorted.
-    ///
-    /// # Errors
-    /// `Io` when the storage fails.
-    pub async fn list_all(&self, key: &str) -> Result<Vec<String>> {
-        let mut keys = match &self.backend {
-            Backend::Local { root, aside, .. } => {
-                let own = format!("{key}/");
-                let mut keys: Vec<String> = aside.keys().cloned().collect();
-                keys.retain(|to| key.is_empty() || to.starts_with(&own));
-                let mut directories = vec![key.to_owned()];
-                while let Some(directory) = directories.pop() {
-                    let entries = match fs::read_dir(local_path(root, &directory)) {
-                        Ok(entries) => entries,
-                        Err(e) if absent(&e) => continue,
-                        Err(e) => return Err(self.failed(&directory, e)),
-                    };
-                    for entry in entries {
-                        let entry = entry.map_err(|e| self.failed(&directory, e))?;
-                        let Ok(name) = entry.file_name().into_string() else {
-                            continue;
-                        };
-                        let below = join(&directory, &name);
-                        let kind = entry.file_type().map_err(|e| self.failed(&below, e))?;
-                        if kind.is_dir() {
-                            directories.push(below);
-                        } else {
-                            keys.push(below);
-                        }
-                    }
-                }
-                keys
-            }
-            Backend::Remote { objects, prefix } => {
-                let listed: Vec<_> = objects
-                    .list(Some(&below(prefix, key)))
-                    .try_collect()
-                    .await
-                    .map_err(|e| self.remote_failed(key, e))?;
-                let base = prefix.as_ref();
-                listed
-                    .into_iter()
-                    .filter_map(|meta| {
-                        let key = meta.location.as_ref().strip_prefix(base)?;
-                        Some(key.trim_start_matches('/').to_owned())
-                    })
-                    .collect()
-            }
-        };
-        keys.sort();
-        keys.dedup();
-        Ok(keys)
     }
 
     async fn put_remote(&self, object: Object) -> Result<Put> {

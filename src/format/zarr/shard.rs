@@ -203,6 +203,13 @@ impl Shards {
     }
 
     async fn read(&self, object: &str) -> Result<Option<Shard>> {
+        // An append replaces the last shards: their chunks must not be looked for where they were before.
+        let object = match self.store.stamped(object) {
+            Ok(object) => object,
+            Err(Error::NotFound(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let object = object.as_str();
         let size = match self.store.size(object).await {
             Ok(size) => size,
             Err(Error::NotFound(_)) => return Ok(None),
@@ -296,6 +303,10 @@ impl ChunkIndex for Shards {
             current = Some((number, shard));
         }
         Ok(addresses)
+    }
+
+    fn forget(&self) {
+        self.cache.lock().clear();
     }
 }
 
