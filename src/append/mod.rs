@@ -19,9 +19,10 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
+use crate::array::cut;
 use crate::array::dtype::ElementType;
 use crate::array::{Attributes, Dataset, Variable};
-use crate::cf::join_chars;
+use crate::cf::join_words;
 use crate::error::{Error, Result, Within};
 use crate::format::{Appender, Format, Publication};
 use crate::store::lock::{Lock, LockOptions};
@@ -74,6 +75,8 @@ pub struct Transaction {
     options: AppendOptions,
     lock: Arc<Lock>,
     appender: Box<dyn Appender>,
+    /// What the appender changes, characters joined to words.
+    dataset: Dataset,
     /// The newest version that the log knows.
     last: Option<Entry>,
     /// Whether the dataset is one file, which has no log.
@@ -95,6 +98,12 @@ impl Target {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The elements in which a new dataset stores texts of at most so many characters and bytes.
+    #[must_use]
+    pub fn text_element(&self, characters: u32, bytes: u32) -> ElementType {
+        self.format.text_element(characters, bytes)
     }
 
     /// Begins a transaction; others wait until it ends.
@@ -133,6 +142,7 @@ impl Target {
                 options,
                 lock,
                 lengths: lengths(appender.dataset()),
+                dataset: words(appender.dataset()),
                 appender,
                 last,
                 rewrites: false,
@@ -147,10 +157,11 @@ impl Target {
 }
 
 impl Transaction {
-    /// The dataset before the change, which nobody else changes meanwhile.
+    /// The dataset before the change, which nobody else changes meanwhile, with what [`Transaction::define`] has made of it;
+    /// characters are joined to words.
     #[must_use]
     pub fn dataset(&self) -> &Dataset {
-        self.appender.dataset()
+        &self.dataset
     }
 
     /// Where the dataset is.
@@ -164,17 +175,28 @@ impl Transaction {
     /// # Errors
     /// As [`Appender::piece`].
     pub fn piece(&self, variable: &str) -> Result<Vec<u64>> {
-        self.appender
-            .piece(variable)
-            .within(|| self.store.location())
+        let piece = self.appender.piece(variable);
+        let mut piece = piece.within(|| self.store.location())?;
+        // A word is always whole.
+        let groups = self.dataset.root.walk().into_iter();
+        let mut variables = groups.flat_map(|group| &group.variables);
+        if let Some(variable) = variables.find(|known| known.path == variable) {
+            piece.truncate(variable.shape().len());
+        }
+        Ok(piece)
     }
 
     /// The variables that grow with a dimension of a group, characters joined to words.
     #[must_use]
     pub fn along(&self, group: &str, dimension: &str) -> Vec<Arc<Variable>> {
         let variables = self.appender.along(group, dimension).into_iter();
+        let groups = self.dataset().root.walk();
+        let own = |path: &str| {
+            let mut variables = groups.iter().flat_map(|group| &group.variables);
+            variables.find(|variable| variable.path == path).cloned()
+        };
         variables
-            .map(|variable| join_chars(&variable).map_or(variable, Arc::new))
+            .map(|variable| own(&variable.path).unwrap_or(variable))
             .collect()
     }
 
@@ -203,6 +225,18 @@ impl Transaction {
             .resize(group, dimension, length)
             .within(|| self.store.location())?;
         self.lengths.insert(join(group, dimension), length);
+        Ok(())
+    }
+
+    /// Gives a dimension of a group that has no index its length, before anything is written along it.
+    ///
+    /// # Errors
+    /// As [`Appender::resize`]; `Invalid` when it has indices already.
+    pub fn define(&mut self, group: &str, dimension: &str, length: u64) -> Result<()> {
+        let defined = cut::define(&self.dataset, group, dimension, length)
+            .within(|| self.store.location())?;
+        self.resize(group, dimension, length)?;
+        self.dataset = defined;
         Ok(())
     }
 
@@ -505,6 +539,13 @@ async fn refuse_foreign_lock(store: &Store) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// A dataset whose characters are joined to words.
+fn words(dataset: &Dataset) -> Dataset {
+    let mut words = dataset.clone();
+    join_words(&mut words.root);
+    words
 }
 
 /// The lengths of all dimensions, by `group/name`.

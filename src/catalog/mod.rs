@@ -4,6 +4,7 @@ pub mod copy;
 pub mod describe;
 pub mod factory;
 pub mod functions;
+pub mod live;
 pub mod provider;
 pub mod tables;
 
@@ -18,7 +19,7 @@ use crate::append::{self, Target};
 use crate::array::cut::cut;
 use crate::array::{Dataset, Group, Variable};
 use crate::catalog::tables::TableParts;
-use crate::cf::join_chars;
+use crate::cf::join_words;
 use crate::cf::roles::{self, Role};
 use crate::error::{Error, Result, Within};
 use crate::format::Format;
@@ -271,15 +272,6 @@ fn interpret(root: &mut Group) {
     inherit_units(root, &roles, &variables);
 }
 
-fn join_words(group: &mut Group) {
-    for variable in &mut group.variables {
-        if let Some(words) = join_chars(variable) {
-            *variable = Arc::new(words);
-        }
-    }
-    group.groups.iter_mut().for_each(join_words);
-}
-
 fn inherit_units(
     group: &mut Group,
     roles: &HashMap<String, Role>,
@@ -316,7 +308,7 @@ fn split_version(location: &str) -> Result<Option<(&str, u64)>> {
 fn is_called(format: &str, name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     match name.as_str() {
-        "netcdf" | "nc" => matches!(format, "hdf5" | "netcdf3"),
+        "netcdf" | "nc" | "cdf" => matches!(format, "hdf5" | "netcdf3"),
         "netcdf4" | "nc4" | "hdf" | "h5" => format == "hdf5",
         "b2nd" | "b2d" => format == "blosc2",
         name => format == name,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::array::blueprint::Blueprint;
+use crate::array::dtype::ElementType;
 use crate::array::{Attributes, Dataset, Variable};
 use crate::error::{Error, Result};
 use crate::store::lock::Lock;
@@ -67,6 +68,11 @@ pub trait Format: Debug + Send + Sync {
     /// What a dataset that is made at the store's location will be.
     fn makes(&self, _store: &Store) -> Kind {
         Kind::Directory
+    }
+
+    /// The elements in which a new dataset stores texts of at most so many characters and bytes.
+    fn text_element(&self, characters: u32, _bytes: u32) -> ElementType {
+        ElementType::Utf32(characters.max(1))
     }
 
     /// Begins to make a dataset at the store's location, for which the caller holds `lock`. Nobody finds it before it is

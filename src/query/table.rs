@@ -96,17 +96,7 @@ impl TableProvider for ArrayTable {
         &self,
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
-        // Every filter is applied by the scan: what cannot become a selection filters decoded blocks.
-        Ok(filters
-            .iter()
-            .map(|filter| {
-                if filter.is_volatile() {
-                    TableProviderFilterPushDown::Unsupported
-                } else {
-                    TableProviderFilterPushDown::Exact
-                }
-            })
-            .collect())
+        Ok(push_down(filters))
     }
 
     async fn scan(
@@ -157,12 +147,7 @@ impl TableProvider for ArrayTable {
         let options = match operation {
             InsertOp::Append => options,
             InsertOp::Replace => options.replacing(),
-            InsertOp::Overwrite => {
-                return Err(engine_error(Error::Unsupported(format!(
-                    "{}: INSERT OVERWRITE would remove all that is there; REPLACE INTO replaces the cells that rows are for",
-                    self.grid.name
-                ))));
-            }
+            InsertOp::Overwrite => options.overwriting(),
         };
         let given = given(input.as_ref());
         let sink =
@@ -175,6 +160,16 @@ impl TableProvider for ArrayTable {
         )]);
         Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), order)))
     }
+}
+
+/// Which filters a scan applies: all, since what cannot become a selection filters decoded blocks.
+#[must_use]
+pub fn push_down(filters: &[&Expr]) -> Vec<TableProviderFilterPushDown> {
+    let filters = filters.iter().map(|filter| match filter.is_volatile() {
+        true => TableProviderFilterPushDown::Unsupported,
+        false => TableProviderFilterPushDown::Exact,
+    });
+    filters.collect()
 }
 
 /// Which columns of the input of an `INSERT` the statement gives: the others are NULL throughout.

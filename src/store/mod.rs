@@ -18,8 +18,10 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 
+mod files;
 pub mod lock;
 pub mod patch;
+mod private;
 pub mod replace;
 pub mod write;
 
