@@ -194,4 +194,8 @@ pub trait ChunkIndex: Debug + Send + Sync {
     /// # Errors
     /// `Corrupt` or `Io` when the index cannot be read.
     async fn locate(&self, chunks: &[u64]) -> Result<Vec<ChunkAddress>>;
+
+    /// Forgets what has been read of objects that others may have replaced: asked when reading at an address is a
+    /// `Conflict`.
+    fn forget(&self) {}
 }

@@ -154,4 +154,8 @@ impl ChunkIndex for CutIndex {
             .collect();
         self.inner.locate(&numbers).await
     }
+
+    fn forget(&self) {
+        self.inner.forget();
+    }
 }

@@ -25,6 +25,7 @@ use crate::error::{Error, Within};
 use crate::format::{Reference, Snapshot, Versions};
 use crate::query::engine_error;
 use crate::query::table::{ArrayTable, options};
+use crate::store::unstamped;
 
 /// The table functions, by name.
 #[must_use]
@@ -437,7 +438,7 @@ fn chunks(opened: &Opened, name: &str) -> Result<RecordBatch> {
             ChunkAddress::Object(object) => ("object", Some(object), None, None),
         };
         kinds.push(kind);
-        objects.push(object.map(|object| object.to_string()));
+        objects.push(object.map(|object| unstamped(&object).to_owned()));
         offsets.push(offset);
         lengths.push(length);
     }

@@ -41,8 +41,10 @@ pub(super) fn batches(
     futures::stream::try_unfold(worker, |mut worker| async move {
         let timer = worker.metrics.baseline.elapsed_compute().clone();
         let _timer = timer.timer();
-        let batch = worker.next().await?;
+        let batch = worker.next().await;
+        // Also what cannot be read may be so because it was changed.
         worker.source.check().await?;
+        let batch = batch?;
         Ok(batch.map(|batch| {
             worker.metrics.baseline.record_output(batch.num_rows());
             (batch, worker)
@@ -577,19 +579,35 @@ impl Worker {
     }
 
     async fn slab(&mut self, variable: &VariableColumn, selection: Selection) -> Result<Slab> {
-        let store = variable.store.clone();
-        let place = |error: Error| engine_error(error.within(variable.store.location()));
-        let plan = ReadPlan::new(&variable.variable, selection)
-            .await
-            .map_err(place)?;
-        let fetched = read::fetch(&store, &plan).await.map_err(place)?;
+        let mut tries = 0;
+        loop {
+            match self.read_once(variable, selection.clone()).await {
+                Err(Error::Conflict(_)) if tries < read::TRIES => {
+                    tries += 1;
+                    variable.variable.index.forget();
+                }
+                slab => {
+                    return slab
+                        .map_err(|error| engine_error(error.within(variable.store.location())));
+                }
+            }
+        }
+    }
+
+    async fn read_once(
+        &mut self,
+        variable: &VariableColumn,
+        selection: Selection,
+    ) -> crate::error::Result<Slab> {
+        let plan = ReadPlan::new(&variable.variable, selection).await?;
+        let fetched = read::fetch(&variable.store, &plan).await?;
         let timer = self.metrics.decode_time.timer();
-        let slab = read::decode(&store, &plan, &fetched, &mut self.buffers);
+        let slab = read::decode(&variable.store, &plan, &fetched, &mut self.buffers);
         timer.done();
         self.metrics
             .read
             .add(std::mem::take(&mut self.buffers.counters));
-        slab.map_err(place)
+        slab
     }
 
     fn decoded(&self, variable: &VariableColumn, slab: Slab) -> Result<ArrayRef> {

@@ -382,7 +382,12 @@ impl Job {
         for piece in self.pieces(crop, size) {
             let skipped = (piece.span(&self.from).start - span.start) * size;
             let offset = offset.saturating_add(skipped as u64);
-            self.piece(store, (object, offset), &piece, sink, buffers)?;
+            let read = self.piece(store, (object, offset), &piece, sink, buffers);
+            read.map_err(|error| match error {
+                // What is half done cannot be done again.
+                Error::Conflict(text) if skipped > 0 => Error::io("a chunk cannot be read", text),
+                error => error,
+            })?;
         }
         Ok(())
     }

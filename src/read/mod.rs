@@ -24,11 +24,14 @@ use crate::array::chunk::{ChunkAddress, ChunkGrid};
 use crate::array::hyperslab::Selection;
 use crate::array::slab::Slab;
 use crate::array::{Layout, Variable};
-use crate::error::{Result, Within};
+use crate::error::{Error, Result, Within};
 use crate::store::Store;
 
 pub use decode::{Buffers, Counters};
 pub use encoded::Encoded;
+
+/// How often cells are read again whose objects others replace meanwhile by such as hold the same and more.
+pub const TRIES: usize = 10;
 
 /// Requests of one plan that are under way at the same time.
 const REQUESTS: usize = 16;
@@ -230,7 +233,19 @@ pub async fn read(
     selection: Selection,
     buffers: &mut Buffers,
 ) -> Result<Slab> {
-    let plan = ReadPlan::new(variable, selection).await?;
-    let fetched = fetch(store, &plan).await?;
-    decode(store, &plan, &fetched, buffers)
+    let mut tries = 0;
+    loop {
+        let read = async {
+            let plan = ReadPlan::new(variable, selection.clone()).await?;
+            let fetched = fetch(store, &plan).await?;
+            decode(store, &plan, &fetched, buffers)
+        };
+        match read.await {
+            Err(Error::Conflict(_)) if tries < TRIES => {
+                tries += 1;
+                variable.index.forget();
+            }
+            other => return other,
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! Bytes at an address: a location, the objects below it, and byte ranges of them.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io::ErrorKind;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,9 @@ pub mod write;
 
 /// Open file handles kept per location.
 const OPEN_FILES: usize = 64;
+
+/// What in a key is followed by the stamp of a file; no path has it.
+const STAMP: char = '\0';
 
 /// A location and the objects below it.
 ///
@@ -223,7 +226,7 @@ impl Store {
     pub fn around(&self) -> Option<Self> {
         match &self.backend {
             Backend::Local { root, .. } => {
-                let parent = std::fs::canonicalize(root).ok()?.parent()?.to_owned();
+                let parent = fs::canonicalize(root).ok()?.parent()?.to_owned();
                 Self::open(parent.to_str()?).ok()
             }
             Backend::Remote { objects, prefix } => {
@@ -251,7 +254,7 @@ impl Store {
     pub async fn kind(&self) -> Result<Kind> {
         match &self.backend {
             Backend::Local { root, .. } => {
-                let metadata = std::fs::metadata(root.as_ref()).map_err(|e| self.failed("", e))?;
+                let metadata = fs::metadata(root.as_ref()).map_err(|e| self.failed("", e))?;
                 Ok(if metadata.is_dir() {
                     Kind::Directory
                 } else {
@@ -411,7 +414,7 @@ impl Store {
                     })
                     .collect();
                 let directory =
-                    std::fs::read_dir(local_path(root, key)).map_err(|e| self.failed(key, e))?;
+                    fs::read_dir(local_path(root, key)).map_err(|e| self.failed(key, e))?;
                 for entry in directory {
                     let entry = entry.map_err(|e| self.failed(key, e))?;
                     // Names that are not UTF-8 cannot be keys of any format here.
@@ -453,6 +456,22 @@ impl Store {
         Ok(entries)
     }
 
+    /// The key of a local object as it is now: what is read by it is of this object, and a `Conflict` once another one has
+    /// taken its place. Of a store that is not local, the same key.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such object, `Io` when the storage fails.
+    pub fn stamped(&self, key: &str) -> Result<String> {
+        let Backend::Local { root, files, aside } = &self.backend else {
+            return Ok(key.to_owned());
+        };
+        let file = open(root, aside, key).map_err(|e| self.failed(key, e))?;
+        let metadata = file.metadata().map_err(|e| self.failed(key, e))?;
+        let key = format!("{key}{STAMP}{}", stamp(&metadata));
+        keep(files, &key, Arc::new(file));
+        Ok(key)
+    }
+
     fn file(&self, key: &str) -> Result<Arc<File>> {
         let Backend::Local { root, files, aside } = &self.backend else {
             return Err(self.not_local());
@@ -460,12 +479,18 @@ impl Store {
         if let Some(file) = files.lock().get(key) {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(open(root, aside, key).map_err(|e| self.failed(key, e))?);
-        let mut files = files.lock();
-        if files.len() >= OPEN_FILES {
-            files.clear();
+        let plain = unstamped(key);
+        let file = Arc::new(open(root, aside, plain).map_err(|e| self.failed(key, e))?);
+        if let Some(expected) = key.strip_prefix(plain).filter(|stamp| !stamp.is_empty()) {
+            let metadata = file.metadata().map_err(|e| self.failed(key, e))?;
+            if expected.strip_prefix(STAMP) != Some(stamp(&metadata).as_str()) {
+                return Err(Error::Conflict(format!(
+                    "{} was replaced while it was read; read it again",
+                    self.place(key)
+                )));
+            }
         }
-        files.insert(key.to_owned(), Arc::clone(&file));
+        keep(files, key, Arc::clone(&file));
         Ok(file)
     }
 
@@ -486,7 +511,7 @@ impl Store {
     }
 
     fn place(&self, key: &str) -> String {
-        join(&self.location, key)
+        join(&self.location, unstamped(key))
     }
 
     fn ends_early(&self, key: &str, offset: u64, length: usize) -> Error {
@@ -517,6 +542,28 @@ impl Store {
             error => Error::io(format!("{} cannot be read", self.place(key)), error),
         }
     }
+}
+
+/// The key of an object, whatever it has to be; see [`Store::stamped`].
+#[must_use]
+pub fn unstamped(key: &str) -> &str {
+    key.split_once(STAMP).map_or(key, |(key, _)| key)
+}
+
+/// What no other file is.
+fn stamp(metadata: &Metadata) -> String {
+    let m = metadata;
+    let changed = (m.mtime(), m.mtime_nsec());
+    format!("{:x}.{:x}.{changed:x?}.{:x}", m.dev(), m.ino(), m.len())
+}
+
+/// Keeps a file open for the next one who reads it.
+fn keep(files: &Mutex<HashMap<String, Arc<File>>>, key: &str, file: Arc<File>) {
+    let mut files = files.lock();
+    if files.len() >= OPEN_FILES {
+        files.clear();
+    }
+    files.insert(key.to_owned(), file);
 }
 
 /// Opens a file below `root`, or what is to take its place.
@@ -558,5 +605,40 @@ fn join(base: &str, key: &str) -> String {
         (true, _) => key.to_owned(),
         (_, true) => base.to_owned(),
         (false, false) => format!("{base}/{key}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stamped_key_is_of_one_object() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path().to_str().unwrap()).unwrap();
+        let put = |name: &str, bytes: &str| fs::write(directory.path().join(name), bytes).unwrap();
+        put("a", "old bytes");
+        let key = store.stamped("a").unwrap();
+        assert_eq!(unstamped(&key), "a");
+        put("b", "other bytes");
+        fs::rename(directory.path().join("b"), directory.path().join("a")).unwrap();
+        assert_eq!(store.range(&key, 0, 3).await.unwrap(), "old");
+        // Other files are read, so that this one is not open any more.
+        for number in 0..=OPEN_FILES {
+            let name = format!("c{number}");
+            put(&name, "");
+            store.size(&name).await.unwrap();
+        }
+        let error = store.range(&key, 0, 3).await.unwrap_err();
+        assert!(matches!(error, Error::Conflict(_)), "{error}");
+        let said = format!(
+            "{}/a was replaced while it was read; read it again",
+            directory.path().display()
+        );
+        assert_eq!(error.to_string(), said);
+        let key = store.stamped("a").unwrap();
+        assert_eq!(store.range(&key, 0, 5).await.unwrap(), "other");
     }
 }

@@ -10,7 +10,7 @@ use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::physical_expr::PhysicalExpr;
 
 use crate::array::hyperslab::Selection;
-use crate::error::Within;
+use crate::error::{Error, Within};
 use crate::query::aggregate::arguments::{Dense, Kind};
 use crate::query::aggregate::interval;
 use crate::query::aggregate::keys::Groups;
@@ -46,6 +46,20 @@ struct Part {
 }
 
 impl Part {
+    /// Reduces some of its chunks.
+    async fn reduce(
+        &self,
+        reducer: &mut Reducer,
+        numbers: Vec<u64>,
+        buffers: &mut Buffers,
+    ) -> crate::error::Result<()> {
+        let selection = self.reduction.plan.selection.clone();
+        let plan = ReadPlan::of_chunks(&self.variable.variable, selection, numbers).await?;
+        let store = &self.variable.store;
+        let fetched = read::fetch(store, &plan).await?;
+        reducer.reduce(store, &plan.chunks, &fetched, buffers)
+    }
+
     /// Where its variable is read from, for messages.
     fn location(&self) -> &str {
         self.variable.store.location()
@@ -502,18 +516,19 @@ async fn work(
         let (Some(part), Some(reducer)) = (parts.get(at), reducers.get_mut(at)) else {
             break;
         };
-        let plan = ReadPlan::of_chunks(
-            &part.variable.variable,
-            part.reduction.plan.selection.clone(),
-            numbers,
-        )
-        .await
-        .within(|| part.location())?;
-        let store = &part.variable.store;
-        let fetched = read::fetch(store, &plan).await.within(|| part.location())?;
-        reducer
-            .reduce(store, &plan.chunks, &fetched, &mut buffers)
-            .within(|| part.location())?;
+        let (mut numbers, mut tries) = (numbers, 0);
+        loop {
+            let seen = reducer.seen();
+            let reduced = part.reduce(reducer, numbers.clone(), &mut buffers).await;
+            match reduced {
+                Err(Error::Conflict(_)) if tries < read::TRIES => {
+                    tries += 1;
+                    part.variable.variable.index.forget();
+                    numbers.drain(..(reducer.seen() - seen).min(numbers.len()));
+                }
+                reduced => break reduced.within(|| part.location())?,
+            }
+        }
         metrics.add(std::mem::take(&mut buffers.counters));
         tokio::task::yield_now().await;
     }

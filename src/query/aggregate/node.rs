@@ -266,25 +266,27 @@ impl Parts {
         let metrics = BaselineMetrics::new(reduce.view.source.execution_metrics(), 0);
         let timer = metrics.elapsed_compute().timer();
         let reduced = match &self.exec.tier {
-            Tier::Dense(dense) => dense.run(&reduce, &groups, self.workers).await?,
+            Tier::Dense(dense) => dense.run(&reduce, &groups, self.workers).await,
             Tier::Blocks(blocks) => {
                 blocks
                     .run(&reduce, &groups, &self.context, self.workers)
-                    .await?
+                    .await
             }
-            Tier::Grouped(_) => None,
+            Tier::Grouped(_) => Ok(None),
         };
         let reduced = match reduced {
-            Some(reduced) => reduced,
-            None => {
+            Ok(None) => {
                 let grouped = self.exec.grouped()?;
                 grouped
                     .run(&reduce, &groups, &self.context, &self.reservation)
-                    .await?
+                    .await
             }
+            Ok(Some(reduced)) => Ok(reduced),
+            Err(error) => Err(error),
         };
+        // Also what cannot be read may be so because it was changed.
         reduce.view.source.check().await?;
-        let batch = self.exec.emit(&groups, reduced)?;
+        let batch = self.exec.emit(&groups, reduced?)?;
         timer.done();
         metrics.record_output(batch.num_rows());
         Ok(Some(batch))

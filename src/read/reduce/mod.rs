@@ -389,6 +389,8 @@ pub struct Reducer {
     job: Job,
     walk: Walk,
     accumulator: Box<dyn Accumulator>,
+    /// Chunks that it has seen.
+    seen: usize,
 }
 
 impl Reducer {
@@ -447,8 +449,15 @@ impl Reducer {
             job: Job::new(&reduction.plan.layout, selection)?,
             walk: Walk::new(selection, &reduction.labels, &weighted),
             accumulator,
+            seen: 0,
             reduction: Arc::clone(reduction),
         })
+    }
+
+    /// How many chunks it has seen; after an error, all before the one that it is about.
+    #[must_use]
+    pub fn seen(&self) -> usize {
+        self.seen
     }
 
     /// Takes some chunks: their C-order numbers and addresses, and their bytes where the store is not local.
@@ -475,6 +484,7 @@ impl Reducer {
                 self.span(store, here.get(..together).unwrap_or_default(), buffers)
                     .within(|| &variable)?;
                 at += together;
+                self.seen += together;
                 continue;
             }
             let bytes = stored(fetched, at);
@@ -483,6 +493,7 @@ impl Reducer {
                 .visit(store, (*number, address), bytes, buffers, feed.as_mut())
                 .within(|| &variable)?;
             at += 1;
+            self.seen += 1;
         }
         Ok(())
     }
