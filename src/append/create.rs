@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{
     AppendOptions, Target, Transaction, journal, lengths, private, refuse_foreign_lock, release,
+    words,
 };
 use crate::array::blueprint::Blueprint;
 use crate::error::{Error, Result};
@@ -52,6 +53,13 @@ impl Target {
         let store = &self.store;
         check_parent(store)?;
         let makes = self.format.makes(store);
+        if makes == Kind::Object && !store.is_local() {
+            return Err(Error::Unsupported(format!(
+                "{}: files of format {} can only be made on this machine",
+                store.location(),
+                self.format.name()
+            )));
+        }
         if let Ok(kind) = store.kind().await {
             self.check_place(kind, makes, existing)?;
             refuse_foreign_lock(store).await?;
@@ -78,6 +86,7 @@ impl Target {
                 options,
                 lock,
                 lengths: lengths(appender.dataset()),
+                dataset: words(appender.dataset()),
                 appender,
                 last: None,
                 is_file: makes == Kind::Object,

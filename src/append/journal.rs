@@ -108,8 +108,23 @@ pub(super) fn is_present(store: &Store) -> bool {
 
 /// Finishes a commit that was cut short; the caller holds the lock.
 pub(super) async fn recover(store: &Store, durability: Durability) -> Result<()> {
-    let Some(bytes) = store.get(&private(NAME)).await? else {
+    let Some(journal) = read(store).await? else {
         return Ok(());
+    };
+    store.rename_all(&journal.moves, durability)?;
+    store.delete_all(&[private(NAME)]).await
+}
+
+/// The dataset as it is when a commit that was cut short is finished, for readers who may not finish it: what is still put
+/// aside is read where it is.
+pub(super) async fn ahead(store: &Store) -> Result<Store> {
+    let journal = read(store).await?;
+    Ok(journal.map_or(store.clone(), |journal| store.redirected(journal.moves)))
+}
+
+async fn read(store: &Store) -> Result<Option<Journal>> {
+    let Some(bytes) = store.get(&private(NAME)).await? else {
+        return Ok(None);
     };
     let journal: Journal = serde_json::from_slice(&bytes)
         .map_err(|e| Error::Corrupt(format!("the journal is damaged: {e}")))
@@ -124,8 +139,7 @@ pub(super) async fn recover(store: &Store, durability: Durability) -> Result<()>
             .within(|| private(NAME));
         }
     }
-    store.rename_all(&journal.moves, durability)?;
-    store.delete_all(&[private(NAME)]).await
+    Ok(Some(journal))
 }
 
 /// Whether a key stays below the location.

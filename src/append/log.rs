@@ -61,13 +61,7 @@ impl Log {
                 ),
             }));
         };
-        let spoils = |later: &&Entry| {
-            let shorter = |(dimension, length): (&String, &u64)| {
-                later.lengths.get(dimension).is_some_and(|now| now < length)
-            };
-            later.rewrites || entry.lengths.iter().any(shorter)
-        };
-        match later.iter().find(spoils) {
+        match later.iter().find(|later| later.spoils(entry)) {
             None => Ok(entry),
             Some(later) => Err(Error::Invalid(format!(
                 "version {version} cannot be read any more, because version {} ({}) changed cells of it",
@@ -95,6 +89,25 @@ pub(super) async fn last(store: &Store) -> Result<Option<Entry>> {
     }
 }
 
+/// Its number.
+pub(super) async fn newest(store: &Store) -> Result<Option<u64>> {
+    let keys = store.list_all(&private("log")).await?;
+    Ok(keys.last().and_then(|key| {
+        let (_, name) = key.rsplit_once('/')?;
+        name.strip_suffix(".json")?.parse().ok()
+    }))
+}
+
+/// The entry of a version, if there is one.
+pub(super) async fn entry(store: &Store, version: u64) -> Result<Option<Entry>> {
+    read(store, &key(version)).await
+}
+
+/// Where the entry of a version is.
+pub(super) fn key(version: u64) -> String {
+    private(&format!("log/{version:020}.json"))
+}
+
 async fn read(store: &Store, key: &str) -> Result<Option<Entry>> {
     let Some(bytes) = store.get(key).await? else {
         return Ok(None);
@@ -107,7 +120,7 @@ async fn read(store: &Store, key: &str) -> Result<Option<Entry>> {
 impl Entry {
     /// The entry of a dataset that did not exist before.
     pub(super) fn first(operation: &str, lengths: BTreeMap<String, u64>) -> Vec<Self> {
-        vec![entry(0, operation, lengths, false)]
+        vec![made(0, operation, lengths, false)]
     }
 
     /// The entries of a change, after the entry `last`, from lengths `before` to `after`: what has not been logged
@@ -123,22 +136,30 @@ impl Entry {
         let mut version = match last {
             // Somebody else has changed the dataset, or a writer died before he could log.
             Some(last) if last.lengths != before => {
-                entries.push(entry(last.version + 1, "found", before, false));
+                entries.push(made(last.version + 1, "found", before, false));
                 last.version + 1
             }
             Some(last) => last.version,
             None => {
-                entries.push(entry(0, "found", before, false));
+                entries.push(made(0, "found", before, false));
                 0
             }
         };
         version += 1;
-        entries.push(entry(version, operation, after, rewrites));
+        entries.push(made(version, operation, after, rewrites));
         entries
+    }
+
+    /// Whether cells of an earlier version have got other values by this one, or are gone.
+    pub(super) fn spoils(&self, earlier: &Self) -> bool {
+        let shorter = |(dimension, length): (&String, &u64)| {
+            self.lengths.get(dimension).is_some_and(|now| now < length)
+        };
+        self.rewrites || earlier.lengths.iter().any(shorter)
     }
 }
 
-fn entry(version: u64, operation: &str, lengths: BTreeMap<String, u64>, rewrites: bool) -> Entry {
+fn made(version: u64, operation: &str, lengths: BTreeMap<String, u64>, rewrites: bool) -> Entry {
     let time = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| {
@@ -161,7 +182,7 @@ pub(super) fn objects(entries: &[Entry]) -> Result<Vec<Object>> {
             let json = serde_json::to_vec(entry)
                 .map_err(|e| Error::Invalid(format!("the log cannot be written: {e}")))?;
             Ok(Object {
-                key: private(&format!("log/{:020}.json", entry.version)),
+                key: key(entry.version),
                 bytes: json.into(),
                 expect: Expect::Anything,
             })

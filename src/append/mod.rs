@@ -13,14 +13,17 @@
 mod create;
 mod journal;
 pub mod log;
+pub mod watch;
 pub mod window;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
+use crate::array::cut;
 use crate::array::dtype::ElementType;
 use crate::array::{Attributes, Dataset, Variable};
-use crate::cf::join_chars;
+use crate::cf::join_words;
 use crate::error::{Error, Result, Within};
 use crate::format::{Appender, Committed, Format, Publication, Reference};
 use crate::store::lock::{Lock, LockOptions};
@@ -33,6 +36,9 @@ pub use create::IfExists;
 
 use journal::{Failure, Journal};
 use log::{Entry, Log};
+
+/// How often a commit is tried while others, who do not ask for the lock, keep changing the metadata.
+const REBASES: usize = 5;
 
 /// How transactions wait and write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,6 +78,8 @@ pub struct Transaction {
     options: AppendOptions,
     lock: Arc<Lock>,
     appender: Box<dyn Appender>,
+    /// What the appender changes, characters joined to words.
+    dataset: Dataset,
     /// The newest version that the log knows.
     last: Option<Entry>,
     /// Whether the dataset is one file, which has no log.
@@ -103,6 +111,12 @@ impl Target {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The elements in which a new dataset stores texts of at most so many characters and bytes.
+    #[must_use]
+    pub fn text_element(&self, characters: u32, bytes: u32) -> ElementType {
+        self.format.text_element(characters, bytes)
     }
 
     /// Begins a transaction; others wait until it ends.
@@ -148,6 +162,7 @@ impl Target {
                 options,
                 lock,
                 lengths: lengths(appender.dataset()),
+                dataset: words(appender.dataset()),
                 appender,
                 last,
                 rewrites: false,
@@ -162,10 +177,11 @@ impl Target {
 }
 
 impl Transaction {
-    /// The dataset before the change, which nobody else changes meanwhile.
+    /// The dataset before the change, which nobody else changes meanwhile, with what [`Transaction::define`] has made of it;
+    /// characters are joined to words.
     #[must_use]
     pub fn dataset(&self) -> &Dataset {
-        self.appender.dataset()
+        &self.dataset
     }
 
     /// Where the dataset is.
@@ -179,17 +195,28 @@ impl Transaction {
     /// # Errors
     /// As [`Appender::piece`].
     pub fn piece(&self, variable: &str) -> Result<Vec<u64>> {
-        self.appender
-            .piece(variable)
-            .within(|| self.store.location())
+        let piece = self.appender.piece(variable);
+        let mut piece = piece.within(|| self.store.location())?;
+        // A word is always whole.
+        let groups = self.dataset.root.walk().into_iter();
+        let mut variables = groups.flat_map(|group| &group.variables);
+        if let Some(variable) = variables.find(|known| known.path == variable) {
+            piece.truncate(variable.shape().len());
+        }
+        Ok(piece)
     }
 
     /// The variables that grow with a dimension of a group, characters joined to words.
     #[must_use]
     pub fn along(&self, group: &str, dimension: &str) -> Vec<Arc<Variable>> {
         let variables = self.appender.along(group, dimension).into_iter();
+        let groups = self.dataset().root.walk();
+        let own = |path: &str| {
+            let mut variables = groups.iter().flat_map(|group| &group.variables);
+            variables.find(|variable| variable.path == path).cloned()
+        };
         variables
-            .map(|variable| join_chars(&variable).map_or(variable, Arc::new))
+            .map(|variable| own(&variable.path).unwrap_or(variable))
             .collect()
     }
 
@@ -218,6 +245,18 @@ impl Transaction {
             .resize(group, dimension, length)
             .within(|| self.store.location())?;
         self.lengths.insert(join(group, dimension), length);
+        Ok(())
+    }
+
+    /// Gives a dimension of a group that has no index its length, before anything is written along it.
+    ///
+    /// # Errors
+    /// As [`Appender::resize`]; `Invalid` when it has indices already.
+    pub fn define(&mut self, group: &str, dimension: &str, length: u64) -> Result<()> {
+        let defined = cut::define(&self.dataset, group, dimension, length)
+            .within(|| self.store.location())?;
+        self.resize(group, dimension, length)?;
+        self.dataset = defined;
         Ok(())
     }
 
@@ -320,15 +359,8 @@ impl Transaction {
                 Some(Replaced::Done) | None => Outcome::Committed { version: None },
             });
         }
-        let before = lengths(self.appender.dataset());
-        let after = self.lengths.clone();
-        let entries = if self.creates {
-            Entry::first(operation, after)
-        } else {
-            Entry::next(self.last.as_ref(), operation, before, after, self.rewrites)
-        };
-        let version = entries.last().map_or(0, |entry| entry.version);
         if self.store.is_local() {
+            let (entries, version) = self.entries(operation);
             let durability = self.options.durability;
             Journal::prepare(&self.store, publication, &entries, durability)
                 .await
@@ -339,7 +371,42 @@ impl Transaction {
                 version: Some(version),
             });
         }
-        self.publish_remote(publication, &entries, version).await
+        let mut publication = publication;
+        for _ in 0..REBASES {
+            let (entries, version) = self.entries(operation);
+            let outcome = self.publish_remote(publication, &entries, version).await?;
+            if outcome != Outcome::Conflict || !self.rebase().await.map_err(Failure::Undone)? {
+                return Ok(outcome);
+            }
+            publication = self.appender.publication().await.map_err(Failure::Undone)?;
+        }
+        Ok(Outcome::Conflict)
+    }
+
+    /// What the log will say of the change, and the version that it makes.
+    fn entries(&self, operation: &str) -> (Vec<Entry>, u64) {
+        let before = lengths(self.appender.dataset());
+        let after = self.lengths.clone();
+        let entries = if self.creates {
+            Entry::first(operation, after)
+        } else {
+            Entry::next(self.last.as_ref(), operation, before, after, self.rewrites)
+        };
+        let version = entries.last().map_or(0, |entry| entry.version);
+        (entries, version)
+    }
+
+    /// As [`Appender::rebase`].
+    async fn rebase(&mut self) -> Result<bool> {
+        let before = lengths(self.appender.dataset());
+        if !self.appender.rebase().await? {
+            return Ok(false);
+        }
+        let mut after = lengths(self.appender.dataset());
+        let own = std::mem::take(&mut self.lengths).into_iter();
+        after.extend(own.filter(|(path, length)| before.get(path) != Some(length)));
+        self.lengths = after;
+        Ok(true)
     }
 
     async fn publish_remote(
@@ -382,14 +449,22 @@ impl Transaction {
     }
 }
 
-/// Finishes what a crash has left of a commit, so that readers see all of it.
+/// Finishes what a crash has left of a commit, so that readers see all of it; returns where they do. Who may not write
+/// reads what the commit would move where it is.
 ///
 /// # Errors
 /// `Conflict` when another writer keeps publishing for too long, `Io` when the storage fails.
-pub async fn recover(store: &Store, options: AppendOptions) -> Result<()> {
+pub async fn recover(store: &Store, options: AppendOptions) -> Result<Store> {
     if !store.is_local() || !journal::is_present(store) {
-        return Ok(());
+        return Ok(store.clone());
     }
+    match finish(store, options).await {
+        Err(error) if is_forbidden(&error) => journal::ahead(store).await,
+        finished => finished.map(|()| store.clone()),
+    }
+}
+
+async fn finish(store: &Store, options: AppendOptions) -> Result<()> {
     // Mostly it is just about to be done with, by whoever holds the lock.
     let waiting = Lock::acquire_while(store, options.lock, || journal::is_present(store));
     if let Some(lock) = waiting.await? {
@@ -397,6 +472,18 @@ pub async fn recover(store: &Store, options: AppendOptions) -> Result<()> {
         lock.release().await?;
     }
     Ok(())
+}
+
+/// Whether the storage does not let this user write.
+fn is_forbidden(error: &Error) -> bool {
+    let Error::Io { source, .. } = error else {
+        return false;
+    };
+    let kind = source.downcast_ref().map(std::io::Error::kind);
+    matches!(
+        kind,
+        Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
+    )
 }
 
 impl Target {
@@ -495,6 +582,13 @@ async fn refuse_foreign_lock(store: &Store) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// A dataset whose characters are joined to words.
+fn words(dataset: &Dataset) -> Dataset {
+    let mut words = dataset.clone();
+    join_words(&mut words.root);
+    words
 }
 
 /// The lengths of all dimensions, by `group/name`.

@@ -1,11 +1,11 @@
-//! Datasets cut to shorter dimensions: what they were before they grew.
+//! Datasets with dimensions of other lengths: what they were before they grew, or will be.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::array::chunk::{ChunkAddress, ChunkGrid, ChunkIndex};
-use crate::array::{Dataset, Group, Layout, Variable};
+use crate::array::{Dataset, Dimension, Group, Layout, Variable};
 use crate::error::{Error, Result, Within};
 
 /// The dataset with dimensions of other lengths, none of them longer; `length` tells it by the path of the group of a
@@ -14,8 +14,42 @@ use crate::error::{Error, Result, Within};
 /// # Errors
 /// `Invalid` when a dimension would have to be longer than it is.
 pub fn cut(dataset: &Dataset, length: &dyn Fn(&str, &str) -> Option<u64>) -> Result<Dataset> {
+    let shorter = |group: &str, dimension: &Dimension| {
+        let new = length(group, &dimension.name).unwrap_or(dimension.length);
+        if new <= dimension.length {
+            return Ok(new);
+        }
+        Err(Error::Invalid(format!(
+            "dimension {} has only {} indices, not {new}",
+            dimension.name, dimension.length
+        )))
+    };
     Ok(Dataset {
-        root: cut_group(&dataset.root, &mut Vec::new(), length)?,
+        root: cut_group(&dataset.root, &mut Vec::new(), &shorter)?,
+        ..dataset.clone()
+    })
+}
+
+/// The dataset in which a dimension of the group at `path` that had no index has `length` of them. Nothing is stored
+/// along it yet.
+///
+/// # Errors
+/// `Invalid` when the dimension has indices already.
+pub fn define(dataset: &Dataset, path: &str, name: &str, length: u64) -> Result<Dataset> {
+    let defined = |group: &str, dimension: &Dimension| {
+        if group != path || dimension.name != name {
+            return Ok(dimension.length);
+        }
+        if dimension.length == 0 {
+            return Ok(length);
+        }
+        Err(Error::Invalid(format!(
+            "dimension {name} has {} indices already",
+            dimension.length
+        )))
+    };
+    Ok(Dataset {
+        root: cut_group(&dataset.root, &mut Vec::new(), &defined)?,
         ..dataset.clone()
     })
 }
@@ -26,18 +60,12 @@ type Scope = Vec<(String, u64, u64)>;
 fn cut_group(
     group: &Group,
     scope: &mut Scope,
-    length: &dyn Fn(&str, &str) -> Option<u64>,
+    length: &dyn Fn(&str, &Dimension) -> Result<u64>,
 ) -> Result<Group> {
     let mut dimensions = group.dimensions.clone();
     let outer = scope.len();
     for dimension in &mut dimensions {
-        let new = length(&group.path, &dimension.name).unwrap_or(dimension.length);
-        if new > dimension.length {
-            return Err(Error::Invalid(format!(
-                "dimension {} has only {} indices, not {new}",
-                dimension.name, dimension.length
-            )));
-        }
+        let new = length(&group.path, dimension)?;
         scope.push((dimension.name.clone(), dimension.length, new));
         dimension.length = new;
     }
@@ -79,17 +107,21 @@ fn cut_variable(variable: &Arc<Variable>, scope: &Scope) -> Result<Arc<Variable>
         return Ok(Arc::clone(variable));
     }
     let grid = ChunkGrid::new(shape, full.chunk_shape().to_vec())?;
-    let index = CutIndex {
-        inner: Arc::clone(&variable.index),
-        full: full.clone(),
-        cut: grid.clone(),
+    let index: Arc<dyn ChunkIndex> = if full.is_empty() {
+        Arc::new(Nothing)
+    } else {
+        Arc::new(CutIndex {
+            inner: Arc::clone(&variable.index),
+            full: full.clone(),
+            cut: grid.clone(),
+        })
     };
     Ok(Arc::new(Variable {
         layout: Arc::new(Layout {
             grid,
             ..variable.layout.as_ref().clone()
         }),
-        index: Arc::new(index),
+        index,
         ..variable.as_ref().clone()
     }))
 }
@@ -100,6 +132,17 @@ struct CutIndex {
     inner: Arc<dyn ChunkIndex>,
     full: ChunkGrid,
     cut: ChunkGrid,
+}
+
+/// The index of a variable that has no chunk.
+#[derive(Debug)]
+struct Nothing;
+
+#[async_trait]
+impl ChunkIndex for Nothing {
+    async fn locate(&self, chunks: &[u64]) -> Result<Vec<ChunkAddress>> {
+        Ok(vec![ChunkAddress::Missing; chunks.len()])
+    }
 }
 
 #[async_trait]

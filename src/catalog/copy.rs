@@ -29,7 +29,8 @@ use crate::store::Store;
 
 /// The extensions by which a new dataset tells its format.
 pub const EXTENSIONS: &[&str] = &[
-    "zarr", "icechunk", "nc", "nc4", "netcdf", "h5", "hdf5", "b2nd", "b2d", "blosc2",
+    "zarr", "icechunk", "nc", "nc4", "cdf", "netcdf", "netcdf4", "h5", "hdf5", "b2nd", "b2d",
+    "blosc2",
 ];
 
 /// Makes datasets of rows.
@@ -133,6 +134,15 @@ impl FileFormat for DatasetFormat {
         let format = format_called(self.extension).ok_or_else(|| {
             DataFusionError::Plan(format!("there is no format {}", self.extension))
         })?;
+        let is_zarr_option = |name: &&String| name.trim_start_matches("format.") == "zarr_format";
+        if format.name() != "zarr"
+            && let Some(option) = self.statement.keys().find(is_zarr_option)
+        {
+            return Err(engine_error(Error::Invalid(format!(
+                "option '{option}' is for Zarr, not for {}",
+                format.name()
+            ))));
+        }
         let store = Store::open(&sink.original_url).map_err(engine_error)?;
         let options = InsertOptions::new(&options(state)).map_err(engine_error)?;
         CopySink::plan(input, Target::new(store, format), &self.statement, options)

@@ -1,15 +1,24 @@
-//! `CREATE EXTERNAL TABLE name STORED AS NETCDF | HDF5 | ZARR | BLOSC2 LOCATION '…' [OPTIONS ('variable' 'tas')]`.
+//! `CREATE EXTERNAL TABLE name [(columns)] STORED AS NETCDF | HDF5 | ZARR | BLOSC2 LOCATION '…' [OPTIONS (…)]`.
+//!
+//! With columns, the dataset is made if it is not there.
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::common::Result;
 use datafusion::logical_expr::CreateExternalTable;
 
-use crate::catalog::{Catalog, provider, tables};
+use crate::append::Target;
+use crate::catalog::live::{LiveTable, Place};
+use crate::catalog::{Catalog, format_called};
 use crate::error::Error;
+use crate::query::copy::empty;
 use crate::query::engine_error;
+use crate::query::insert::append_options;
+use crate::query::table::options;
+use crate::store::Store;
 
 /// The words after `STORED AS`.
 pub const STORED_AS: &[&str] = &[
@@ -34,7 +43,7 @@ impl DatasetTableFactory {
 impl TableProviderFactory for DatasetTableFactory {
     async fn create(
         &self,
-        _: &dyn Session,
+        session: &dyn Session,
         statement: &CreateExternalTable,
     ) -> Result<Arc<dyn TableProvider>> {
         let invalid = |text: String| engine_error(Error::Invalid(text));
@@ -45,10 +54,7 @@ impl TableProviderFactory for DatasetTableFactory {
             )));
         };
         if !statement.schema.fields().is_empty() {
-            return Err(invalid(format!(
-                "table {}: the columns of a dataset are its own; leave the column list out",
-                statement.name
-            )));
+            return self.create_empty(session, statement, location).await;
         }
         let mut variable = None;
         for (key, value) in &statement.options {
@@ -62,17 +68,71 @@ impl TableProviderFactory for DatasetTableFactory {
                 }
             }
         }
-        let opened = self
-            .catalog
-            .open_as(location, Some(&statement.file_type))
-            .await
-            .map_err(engine_error)?;
-        match variable {
-            None => provider::main_provider(&self.catalog, &opened).await,
-            Some(variable) => {
-                let parts = tables::table(&opened, variable).map_err(engine_error)?;
-                provider::provider(&self.catalog, &opened, &parts).await
-            }
+        let place = Place {
+            location: location.clone(),
+            format: statement.file_type.clone(),
+            table: variable.map(str::to_owned),
+            columns: Vec::new(),
+        };
+        Ok(Arc::new(
+            LiveTable::open(Arc::clone(&self.catalog), place).await?,
+        ))
+    }
+}
+
+impl DatasetTableFactory {
+    /// The table of a dataset with these columns, which is made if it is not there.
+    async fn create_empty(
+        &self,
+        session: &dyn Session,
+        statement: &CreateExternalTable,
+        location: &str,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let schema = statement.schema.as_arrow();
+        let name = &statement.name;
+        let format = format_called(&statement.file_type).ok_or_else(|| {
+            engine_error(Error::Invalid(format!(
+                "table {name}: there is no format {}",
+                statement.file_type
+            )))
+        })?;
+        let store = Store::open(location).map_err(engine_error)?;
+        let target = Target::new(store, format);
+        if !target.exists().await.map_err(engine_error)? {
+            let options = append_options(&options(session)).map_err(engine_error)?;
+            let options = empty::create(&target, schema, &statement.options, options);
+            options
+                .await
+                .map_err(|error| engine_error(error.within(format!("table {name}"))))?;
         }
+        let declared = schema.fields().iter().map(|field| field.name().clone());
+        let place = Place {
+            location: location.to_owned(),
+            format: statement.file_type.clone(),
+            table: None,
+            columns: declared.collect(),
+        };
+        let table = LiveTable::open(Arc::clone(&self.catalog), place).await?;
+        let columns = table.schema();
+        for field in schema.fields() {
+            let found = columns.field_with_name(field.name()).ok();
+            // The type in which values are stored, and so read, may be another one.
+            let kind = |data_type: &DataType| {
+                (
+                    data_type.is_temporal(),
+                    data_type.is_string(),
+                    data_type.is_numeric(),
+                )
+            };
+            let problem = match found {
+                Some(found) if kind(found.data_type()) == kind(field.data_type()) => continue,
+                Some(found) => format!("its column {} is {}", field.name(), found.data_type()),
+                None => format!("it has no column {}", field.name()),
+            };
+            return Err(engine_error(Error::Conflict(format!(
+                "table {name}: {location} is there already, and {problem}; leave the column list out to read it as it is"
+            ))));
+        }
+        Ok(Arc::new(table))
     }
 }

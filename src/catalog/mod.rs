@@ -4,6 +4,7 @@ pub mod copy;
 pub mod describe;
 pub mod factory;
 pub mod functions;
+pub mod live;
 pub mod location;
 pub mod provider;
 pub mod tables;
@@ -19,7 +20,7 @@ use crate::append::{self, Target};
 use crate::array::cut::cut;
 use crate::array::{Dataset, Group, Variable};
 use crate::catalog::tables::TableParts;
-use crate::cf::join_chars;
+use crate::cf::join_words;
 use crate::cf::roles::{self, Role};
 use crate::error::{Error, Result, Within};
 use crate::format::blosc2::Blosc2;
@@ -173,7 +174,7 @@ impl Catalog {
         let location = location.as_str();
         let kind = store.kind().await?;
         // Readers of a commit that was cut short would see a part of it.
-        append::recover(&store, append_options(&self.options())?).await?;
+        let store = append::recover(&store, append_options(&self.options())?).await?;
         // Directories have no identity: a change deep within them does not show at their root.
         let identity = match kind {
             Kind::Object => store.identity()?,
@@ -322,15 +323,6 @@ fn interpret(root: &mut Group) {
     inherit_units(root, &roles, &variables);
 }
 
-fn join_words(group: &mut Group) {
-    for variable in &mut group.variables {
-        if let Some(words) = join_chars(variable) {
-            *variable = Arc::new(words);
-        }
-    }
-    group.groups.iter_mut().for_each(join_words);
-}
-
 fn inherit_units(
     group: &mut Group,
     roles: &HashMap<String, Role>,
@@ -352,7 +344,7 @@ fn inherit_units(
 fn is_called(format: &str, name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     match name.as_str() {
-        "netcdf" | "nc" => matches!(format, "hdf5" | "netcdf3"),
+        "netcdf" | "nc" | "cdf" => matches!(format, "hdf5" | "netcdf3"),
         "netcdf4" | "nc4" | "hdf" | "h5" => format == "hdf5",
         "b2nd" | "b2d" => format == "blosc2",
         name => format == name,

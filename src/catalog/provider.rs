@@ -217,11 +217,24 @@ pub async fn provider(
     opened: &Opened,
     parts: &tables::TableParts,
 ) -> Result<Arc<dyn TableProvider>> {
+    ordered(catalog, opened, parts, &[]).await
+}
+
+/// The same with the columns of these names first, in this order.
+///
+/// # Errors
+/// As [`tables::grid`].
+pub async fn ordered(
+    catalog: &Catalog,
+    opened: &Opened,
+    parts: &tables::TableParts,
+    columns: &[String],
+) -> Result<Arc<dyn TableProvider>> {
     let options = catalog.options();
     let grid = tables::grid(opened, parts, &options)
         .await
         .map_err(engine_error)?;
-    let table = ArrayTable::new(Arc::new(grid));
+    let table = ArrayTable::new(Arc::new(grid.ordered(columns)));
     Ok(Arc::new(match opened.target.clone() {
         None => table,
         Some(target) => table.with_target(InsertTarget {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::array::chunk::{ChunkGrid, ElementOrder};
 use crate::array::dtype::ElementType;
-use crate::array::{Layout, Variable};
+use crate::array::{Group, Layout, Variable};
 
 /// The variable with the characters along its last dimension joined to words; that dimension is gone.
 ///
@@ -37,6 +37,16 @@ pub fn join_chars(variable: &Variable) -> Option<Variable> {
         fill: fill_word(&layout.fill, *length),
     });
     Some(joined)
+}
+
+/// Joins the characters of all variables of a group, and of those within it, to words.
+pub fn join_words(group: &mut Group) {
+    for variable in &mut group.variables {
+        if let Some(words) = join_chars(variable) {
+            *variable = Arc::new(words);
+        }
+    }
+    group.groups.iter_mut().for_each(join_words);
 }
 
 /// A word of fill characters; NUL is the default.

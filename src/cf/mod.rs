@@ -18,4 +18,4 @@ pub mod roles;
 mod round;
 pub mod time;
 
-pub use chars::join_chars;
+pub use chars::{join_chars, join_words};

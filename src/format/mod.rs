@@ -15,6 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::array::blueprint::Blueprint;
+use crate::array::dtype::ElementType;
 use crate::array::{Attributes, Dataset, Variable};
 use crate::error::{Error, Result};
 use crate::store::lock::Lock;
@@ -76,6 +77,11 @@ pub trait Format: Debug + Send + Sync {
     /// What a dataset that is made at the store's location will be.
     fn makes(&self, _store: &Store) -> Kind {
         Kind::Directory
+    }
+
+    /// The elements in which a new dataset stores texts of at most so many characters and bytes.
+    fn text_element(&self, characters: u32, _bytes: u32) -> ElementType {
+        ElementType::Utf32(characters.max(1))
     }
 
     /// Begins to make a dataset at the store's location, for which the caller holds `lock`. Nobody finds it before it is
@@ -154,6 +160,16 @@ pub trait Appender: Debug + Send + Sync {
     /// # Errors
     /// `Conflict` when the metadata is not what it was at the beginning.
     async fn publication(&mut self) -> Result<Publication>;
+
+    /// Takes over what somebody who does not ask for the lock has changed since the beginning, where the change that is
+    /// being made fits that as it did what was there before: then [`Appender::publication`] can be asked for again. Else
+    /// `false`, and nothing is taken over.
+    ///
+    /// # Errors
+    /// As [`Format::begin`].
+    async fn rebase(&mut self) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Objects of the dataset that no reader of it can see, like chunks beyond the shape of a variable.
     ///

@@ -131,7 +131,12 @@ impl<'a> Ingest<'a> {
             (opened.format, opened.dataset.format)
         } else {
             let format = format_for(&config.target);
-            (format, format.name())
+            // What is made in an HDF5 file is a netCDF-4 dataset.
+            let name = match format.name() {
+                "hdf5" => "netcdf4",
+                name => name,
+            };
+            (format, name)
         };
         Ok(Self {
             session,
@@ -353,7 +358,7 @@ impl<'a> Ingest<'a> {
         let laid = self.lay_out(opened, None).within(place)?;
         let slice = pick(opened, laid.as_ref())?;
         let addition = check::first(slice, &self.config).await.within(place)?;
-        let blueprint = outline::blueprint(slice, &self.config)
+        let blueprint = outline::blueprint(slice, &self.config, &self.target)
             .await
             .within(place)?;
         self.profile.end(Phase::Check, clock);
@@ -475,7 +480,7 @@ impl<'a> Ingest<'a> {
             let laid = self.lay_out(opened, None).within(place)?;
             let slice = pick(opened, laid.as_ref())?;
             let addition = check::first(slice, &self.config).await.within(place)?;
-            let blueprint = outline::blueprint(slice, &self.config)
+            let blueprint = outline::blueprint(slice, &self.config, &self.target)
                 .await
                 .within(place)?;
             let dataset = blueprint.dataset(store.location(), "zarr")?;

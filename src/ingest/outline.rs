@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::attributes::attribute;
 use super::config::{AppendConfig, AttributesMode, VariableConfig};
 use super::slice::{Slice, SliceVariable};
+use crate::append::Target;
 use crate::array::blueprint::{Blueprint, Codecs, NewGroup, NewVariable};
 use crate::array::dtype::ElementType;
 use crate::array::{AttributeValue, Attributes, Dimension};
@@ -41,7 +42,11 @@ const OF_STORED: [&str; 6] = [
 ];
 
 /// The target that the first slice makes.
-pub(super) async fn blueprint(slice: &Slice, config: &AppendConfig) -> Result<Blueprint> {
+pub(super) async fn blueprint(
+    slice: &Slice,
+    config: &AppendConfig,
+    target: &Target,
+) -> Result<Blueprint> {
     let mut names: Vec<String> = slice
         .variables
         .iter()
@@ -66,7 +71,7 @@ pub(super) async fn blueprint(slice: &Slice, config: &AppendConfig) -> Result<Bl
     names.retain(|name| !config.excludes(name));
     let mut variables = Vec::with_capacity(names.len());
     for name in &names {
-        let variable = variable(slice, name, config).await;
+        let variable = variable(slice, name, config, target).await;
         variables.push(variable.within(|| format!("variable {name}"))?);
     }
     if !variables
@@ -104,7 +109,12 @@ pub(super) async fn blueprint(slice: &Slice, config: &AppendConfig) -> Result<Bl
     })
 }
 
-async fn variable(slice: &Slice, name: &str, config: &AppendConfig) -> Result<NewVariable> {
+async fn variable(
+    slice: &Slice,
+    name: &str,
+    config: &AppendConfig,
+    target: &Target,
+) -> Result<NewVariable> {
     let mut spec = config.variable(name);
     move_encoding(&mut spec);
     let own = slice.variable(name)?;
@@ -117,7 +127,7 @@ async fn variable(slice: &Slice, name: &str, config: &AppendConfig) -> Result<Ne
             })
         })
         .collect::<Result<_>>()?;
-    let element = element(own, &spec).await?;
+    let element = element(own, &spec, target).await?;
     let mut attributes =
         own.map_or_else(Attributes::default, |own| own.variable.attributes.clone());
     let is_coordinate = dimensions == [name];
@@ -178,7 +188,11 @@ fn dimensions(
     }
 }
 
-async fn element(own: Option<&SliceVariable>, spec: &VariableConfig) -> Result<ElementType> {
+async fn element(
+    own: Option<&SliceVariable>,
+    spec: &VariableConfig,
+    target: &Target,
+) -> Result<ElementType> {
     if let Some(name) = spec.encoding.get("dtype").and_then(Value::as_str) {
         return ElementType::number_called(name)
             .ok_or_else(|| Error::Invalid(format!("there is no dtype {name}")));
@@ -194,13 +208,13 @@ async fn element(own: Option<&SliceVariable>, spec: &VariableConfig) -> Result<E
         ElementType::Text => {
             let values = own.all().await?;
             let texts = values.as_string_opt::<i32>();
-            let longest = texts
-                .into_iter()
-                .flat_map(|texts| texts.iter().flatten())
-                .map(|text| text.chars().count())
-                .max();
-            let longest = u32::try_from(longest.unwrap_or(1).max(1)).unwrap_or(u32::MAX);
-            Ok(ElementType::Utf32(longest))
+            let texts = || texts.into_iter().flat_map(|texts| texts.iter().flatten());
+            let characters = texts().map(|text| text.chars().count()).max();
+            let bytes = texts().map(str::len).max();
+            let number = |longest: Option<usize>| {
+                u32::try_from(longest.unwrap_or(1).max(1)).unwrap_or(u32::MAX)
+            };
+            Ok(target.text_element(number(characters), number(bytes)))
         }
         element => Ok(element),
     }

@@ -3,14 +3,15 @@
 //! Rows come ordered by the first dimension. Those of its first value tell the coordinates of the others; from then on it
 //! is an `INSERT` into a dataset of length 0.
 
+pub mod empty;
 pub mod spec;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, make_comparator, new_empty_array};
-use arrow::compute::{SortOptions, cast, sort};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_empty_array};
+use arrow::compute::{SortOptions, cast};
 use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use datafusion::common::Result as EngineResult;
@@ -29,7 +30,7 @@ use crate::cf::decode::{DecodeOptions, Decoding};
 use crate::error::{Error, Result};
 use crate::query::engine_error;
 use crate::query::grid::{Axis, Column, Grid, VariableColumn, axis_order};
-use crate::query::insert::{ArraySink, Distinct, InsertOptions, InsertTarget};
+use crate::query::insert::{ArraySink, Head, InsertOptions, InsertTarget};
 
 use spec::{Shape, Spec};
 
@@ -83,20 +84,12 @@ impl CopySink {
         mut rows: SendableRecordBatchStream,
         memory: &mut MemoryReservation,
     ) -> EngineResult<u64> {
-        let mut head: Vec<RecordBatch> = Vec::new();
-        while let Some(batch) = rows.next().await {
-            let batch = batch?;
-            if batch.num_rows() == 0 {
-                continue;
-            }
-            memory.try_grow(batch.get_array_memory_size())?;
-            head.push(batch);
-            if self.has_second(&head).map_err(engine_error)? {
-                break;
-            }
-        }
+        let first = self.shape.dims.first().copied().unwrap_or(0);
+        let head = Head::take(&mut rows, first, memory).await?;
         let coordinates = self.coordinates(&head).map_err(engine_error)?;
-        let blueprint = self.blueprint(&head, &coordinates).map_err(engine_error)?;
+        let blueprint = self
+            .blueprint(&head.batches, &coordinates)
+            .map_err(engine_error)?;
         let append = self.options.append();
         let created = self.target.create(&blueprint, IfExists::Refuse, append);
         let transaction = created.await.map_err(engine_error)?;
@@ -107,50 +100,22 @@ impl CopySink {
                 return Err(engine_error(error));
             }
         };
-        let rows = stream::iter(head.into_iter().map(Ok)).chain(rows);
+        let rows = stream::iter(head.batches.into_iter().map(Ok)).chain(rows);
         sink.run(transaction, rows.boxed(), memory, "copy").await
     }
 
-    /// Whether there are rows of a second value of the first dimension.
-    fn has_second(&self, head: &[RecordBatch]) -> Result<bool> {
-        let first = self.shape.dims.first().copied().unwrap_or(0);
-        let (Some(front), Some(back)) = (head.first(), head.last()) else {
-            return Ok(false);
-        };
-        let (front, back) = (front.column(first), back.column(first));
-        let compare = make_comparator(front, back, ORDER).map_err(|e| invalid(&e))?;
-        Ok(compare(0, back.len() - 1).is_ne())
-    }
-
     /// The coordinates of each dimension; of the first one, which is yet to grow, none.
-    fn coordinates(&self, head: &[RecordBatch]) -> Result<Vec<ArrayRef>> {
-        let first = self.shape.dims.first().copied().unwrap_or(0);
-        let front = head.first().map(|batch| batch.column(first));
-        let rows: Vec<usize> = head
-            .iter()
-            .map(|batch| leading(front, batch.column(first)))
-            .collect::<Result<_>>()?;
-        let mut coordinates = Vec::with_capacity(self.shape.dims.len());
-        for (axis, column) in self.shape.dims.iter().enumerate() {
+    fn coordinates(&self, head: &Head) -> Result<Vec<ArrayRef>> {
+        let dims = self.shape.dims.iter().enumerate();
+        dims.map(|(axis, column)| {
             let field = self.schema.field(*column);
             let empty = new_empty_array(&unpacked(field.data_type()));
-            if axis == 0 {
-                coordinates.push(empty);
-                continue;
+            match axis {
+                0 => Ok(empty),
+                _ => head.coordinates(field.name(), *column, &empty),
             }
-            let mut distinct = Distinct::new(field.name(), &empty)?;
-            for (batch, rows) in head.iter().zip(&rows) {
-                let values = batch.column(*column).slice(0, *rows);
-                distinct.add(&cast(&values, empty.data_type()).map_err(|e| invalid(&e))?)?;
-            }
-            let values = distinct.values()?.unwrap_or(empty);
-            // Rows that were sorted by the first dimension may have lost the order of the others.
-            coordinates.push(match axis_order(&values) {
-                Some(_) => values,
-                None => sort(&values, Some(ORDER)).map_err(|e| invalid(&e))?,
-            });
-        }
-        Ok(coordinates)
+        })
+        .collect()
     }
 
     fn blueprint(&self, head: &[RecordBatch], coordinates: &[ArrayRef]) -> Result<Blueprint> {
@@ -158,14 +123,20 @@ impl CopySink {
             .iter()
             .map(|values| values.len() as u64)
             .collect();
-        let width = |column: usize| {
+        let text = |column: usize| {
             let axis = self.shape.dims.iter().position(|dim| *dim == column);
-            let known = axis.and_then(|axis| coordinates.get(axis)).map(characters);
-            let first = head.iter().map(|batch| characters(batch.column(column)));
-            known.or_else(|| first.max()).flatten()
+            let known = axis.and_then(|axis| coordinates.get(axis)).map(longest);
+            let first = head
+                .iter()
+                .filter_map(|batch| longest(batch.column(column)));
+            let first = first.reduce(|a, b| (a.0.max(b.0), a.1.max(b.1)));
+            let name = self.schema.field(column).name();
+            let told = self.spec.width(name).map(|width| (width, width));
+            let (characters, bytes) = told.or(known.unwrap_or(first))?;
+            Some(self.target.text_element(characters, bytes))
         };
         self.spec
-            .blueprint(&self.schema, &self.shape, &lengths, &width)
+            .blueprint(&self.schema, &self.shape, &lengths, &text)
     }
 
     /// The insertion into the dataset that is being made.
@@ -173,7 +144,7 @@ impl CopySink {
         let decode = DecodeOptions {
             decode: true,
             nan_as_null: true,
-            default_fill: false,
+            default_fill: transaction.dataset().has_netcdf_fills(),
         };
         let store = self.target.store();
         let mut columns: Vec<Column> = Vec::with_capacity(self.schema.fields().len());
@@ -270,28 +241,15 @@ fn unpacked(data_type: &DataType) -> DataType {
     }
 }
 
-/// Characters of the longest text of a column; `None` for a column that is none of text.
-fn characters(column: &ArrayRef) -> Option<u32> {
+/// The most characters and the most bytes of a text of a column; `None` for a column that is none of text.
+fn longest(column: &ArrayRef) -> Option<(u32, u32)> {
     let texts = match unpacked(column.data_type()) {
         DataType::Utf8 => cast(column, &DataType::Utf8).ok()?,
         _ => return None,
     };
-    let lengths = texts
-        .as_string::<i32>()
-        .iter()
-        .flatten()
-        .map(|text| text.chars().count());
-    u32::try_from(lengths.max().unwrap_or(1)).ok()
-}
-
-fn invalid(error: &arrow::error::ArrowError) -> Error {
-    Error::Invalid(error.to_string())
-}
-
-/// How many of the first values are the first one of `front`.
-fn leading(front: Option<&ArrayRef>, values: &ArrayRef) -> Result<usize> {
-    let Some(front) = front else { return Ok(0) };
-    let compare = make_comparator(front, values, ORDER).map_err(|e| invalid(&e))?;
-    let other = (0..values.len()).find(|row| compare(0, *row).is_ne());
-    Ok(other.unwrap_or(values.len()))
+    let texts = || texts.as_string::<i32>().iter().flatten();
+    let characters = texts().map(|text| text.chars().count()).max();
+    let bytes = texts().map(str::len).max();
+    let number = |longest: Option<usize>| u32::try_from(longest.unwrap_or(1)).ok();
+    Some((number(characters)?, number(bytes)?))
 }

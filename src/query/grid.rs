@@ -163,6 +163,25 @@ pub struct GridVariable {
 }
 
 impl Grid {
+    /// The same grid with the columns of these names first, in this order.
+    #[must_use]
+    pub fn ordered(mut self, names: &[String]) -> Self {
+        let place = |field: &str| {
+            let place = names.iter().position(|name| name == field);
+            place.unwrap_or(names.len())
+        };
+        let fields = self.schema.fields().iter().cloned();
+        let mut columns: Vec<_> = fields.zip(self.columns).collect();
+        columns.sort_by_key(|(field, _)| place(field.name()));
+        let (fields, columns): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+        self.schema = Arc::new(Schema::new_with_metadata(
+            fields,
+            self.schema.metadata().clone(),
+        ));
+        self.columns = columns;
+        self
+    }
+
     /// Builds the grid of a table; reads its coordinate vectors.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 
 mod axis;
 mod fixed;
+mod head;
 mod options;
 mod scatter;
 mod window;
@@ -12,7 +13,7 @@ mod window;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
@@ -21,19 +22,21 @@ use datafusion::datasource::sink::DataSink;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 
 use crate::append::{Outcome, Target, Transaction};
+use crate::array::hyperslab::{IndexSet, Selection};
 use crate::cf::decode::DecodeOptions;
 use crate::error::{Error, Result};
 use crate::query::engine_error;
-use crate::query::grid::{Column, Grid};
+use crate::query::grid::{Axis, Column, Grid, axis_order};
 
 use axis::show;
 use scatter::Scatter;
 
-pub(super) use axis::Distinct;
+pub(super) use head::Head;
 pub use options::{Existing, InsertOptions, Missing, append_options};
+pub(super) use window::extend as write_coordinate;
 
 /// Where the rows of a table can be inserted.
 #[derive(Clone, Debug)]
@@ -56,7 +59,8 @@ pub struct ArraySink {
     grows: usize,
     /// Which columns the statement gives values.
     given: Vec<bool>,
-    /// Whether the dataset is made by the same transaction: its coordinates are those of the grid, and nothing is stored.
+    /// Whether the same transaction makes the dataset, or gives dimensions their first indices: the coordinates are those
+    /// of the grid, and nothing is stored.
     is_new: bool,
     /// The columns of rows; that a coordinate must not be NULL is found, and said, where its place is looked for.
     rows: SchemaRef,
@@ -159,9 +163,96 @@ impl ArraySink {
         let transaction = begun.map_err(engine_error)?;
         let operation = match self.options.existing {
             Existing::Replace => "replace",
+            Existing::Overwrite => "overwrite",
             Existing::Error | Existing::Skip => "append",
         };
+        let is_undefined = |(at, axis): (usize, &Axis)| at != self.grows && axis.length == 0;
+        if self.grid.axes.iter().enumerate().any(is_undefined) {
+            return self.define(transaction, rows, memory, operation).await;
+        }
         self.run(transaction, rows, memory, operation).await
+    }
+
+    /// Inserts rows where dimensions that do not grow have no coordinates yet: those of the first slice become theirs.
+    async fn define(
+        &self,
+        mut transaction: Transaction,
+        mut rows: SendableRecordBatchStream,
+        memory: &mut MemoryReservation,
+        operation: &str,
+    ) -> EngineResult<u64> {
+        let (column, _) = self.order();
+        let head = match Head::take(&mut rows, column, memory).await {
+            Ok(head) => head,
+            Err(error) => {
+                let _ = transaction.abandon().await;
+                return Err(error);
+            }
+        };
+        let sink = match self.defined(&mut transaction, &head) {
+            Ok(sink) => sink,
+            Err(error) => {
+                let _ = transaction.abandon().await;
+                return Err(engine_error(error));
+            }
+        };
+        let rows = stream::iter(head.batches.into_iter().map(Ok)).chain(rows);
+        sink.run(transaction, rows.boxed(), memory, operation).await
+    }
+
+    /// The same insertion, with the dimensions that the first rows tell.
+    fn defined(&self, transaction: &mut Transaction, head: &Head) -> Result<Self> {
+        let mut grid = self.grid.as_ref().clone();
+        for (at, axis) in grid.axes.iter_mut().enumerate() {
+            if at == self.grows || axis.length > 0 {
+                continue;
+            }
+            let column = self.column_of(at).ok_or_else(|| {
+                Error::Unsupported(format!("{}: no column tells {}", self.grid.name, axis.name))
+            })?;
+            let index: ArrayRef = Arc::new(Int64Array::new_null(0));
+            let empty = axis.values.as_ref().unwrap_or(&index);
+            let values = head.coordinates(&axis.name, column, empty)?;
+            axis.length = values.len() as u64;
+            if axis.values.is_some() {
+                axis.order = axis_order(&values);
+                axis.values = Some(values);
+            }
+            if axis.length > 0 {
+                let group = transaction
+                    .dataset()
+                    .dimension(&self.target.group, &axis.name)
+                    .map(|(group, _)| group.path.clone());
+                transaction.define(&group.unwrap_or_default(), &axis.name, axis.length)?;
+            }
+        }
+        grid.window = Selection {
+            dims: grid
+                .axes
+                .iter()
+                .map(|axis| IndexSet::all(axis.length))
+                .collect(),
+        };
+        let groups = transaction.dataset().root.walk();
+        for column in &mut grid.columns {
+            let Column::Variable(column) = column else {
+                continue;
+            };
+            let mut variables = groups.iter().flat_map(|group| &group.variables);
+            let path = &column.variable.path;
+            if let Some(variable) = variables.find(|variable| variable.path == *path) {
+                column.variable = Arc::clone(variable);
+            }
+        }
+        Ok(Self {
+            grid: Arc::new(grid),
+            target: self.target.clone(),
+            options: self.options.clone(),
+            grows: self.grows,
+            given: self.given.clone(),
+            is_new: true,
+            rows: Arc::clone(&self.rows),
+        })
     }
 
     /// Scatters rows within a transaction, and ends it.

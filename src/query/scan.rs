@@ -23,14 +23,15 @@ use datafusion::physical_plan::filter_pushdown::{FilterPushdownPropagation, Push
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
+use crate::append::watch::Watch;
 use crate::array::chunk::{ChunkGrid, ElementOrder};
 use crate::array::hyperslab::{IndexSet, Selection};
-use crate::query::HyperslabOptions;
 use crate::query::grid::{Grid, VariableColumn};
 use crate::query::prune::{Predicate, Pruned};
 use crate::query::stream;
 use crate::query::tile::{Tiles, tile_shape};
 use crate::query::view::inlined;
+use crate::query::{HyperslabOptions, engine_error};
 use crate::read::count_touched_chunks;
 
 /// Decoded bytes below which another partition costs more than it brings.
@@ -57,6 +58,8 @@ pub struct ArraySource {
     pub(super) target_partitions: usize,
     /// Whether nothing is said about order and constants of the rows.
     pub(super) silent: bool,
+    /// What tells whether the cells that were read are of one version.
+    watches: Vec<Arc<Watch>>,
     /// Why a join or an aggregate over the scan is computed from its rows.
     notes: Vec<String>,
     metrics: ExecutionPlanMetricsSet,
@@ -133,6 +136,7 @@ impl ArraySource {
             partitions: 1,
             target_partitions,
             silent: false,
+            watches: Vec::new(),
             notes: Vec::new(),
             metrics: ExecutionPlanMetricsSet::new(),
         }
@@ -146,6 +150,29 @@ impl ArraySource {
     pub fn with_limit(mut self, limit: Option<usize>) -> Result<Self> {
         self.limit = limit;
         self.planned()
+    }
+
+    /// The same scan, which fails when one of these datasets is changed under it.
+    #[must_use]
+    pub(super) fn watched(mut self, watches: impl IntoIterator<Item = Arc<Watch>>) -> Self {
+        self.watches.extend(watches);
+        self
+    }
+
+    /// What tells whether the cells that were read are of one version.
+    pub(super) fn watches(&self) -> &[Arc<Watch>] {
+        &self.watches
+    }
+
+    /// Checks that all that has been read so far is of one version of each dataset.
+    ///
+    /// # Errors
+    /// As [`Watch::check`].
+    pub(super) async fn check(&self) -> Result<()> {
+        for watch in &self.watches {
+            watch.check().await.map_err(engine_error)?;
+        }
+        Ok(())
     }
 
     /// The same scan whose output has other names and less certain fields, one for each column.

@@ -42,6 +42,7 @@ pub(super) fn batches(
         let timer = worker.metrics.baseline.elapsed_compute().clone();
         let _timer = timer.timer();
         let batch = worker.next().await?;
+        worker.source.check().await?;
         Ok(batch.map(|batch| {
             worker.metrics.baseline.record_output(batch.num_rows());
             (batch, worker)

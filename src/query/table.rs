@@ -17,6 +17,7 @@ use datafusion::physical_expr::{LexRequirement, PhysicalExpr, PhysicalSortRequir
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::ProjectionExec;
 
+use crate::append::watch::Watch;
 use crate::error::Error;
 use crate::query::grid::{Column, Grid};
 use crate::query::insert::{ArraySink, InsertOptions, InsertTarget};
@@ -95,17 +96,7 @@ impl TableProvider for ArrayTable {
         &self,
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
-        // Every filter is applied by the scan: what cannot become a selection filters decoded blocks.
-        Ok(filters
-            .iter()
-            .map(|filter| {
-                if filter.is_volatile() {
-                    TableProviderFilterPushDown::Unsupported
-                } else {
-                    TableProviderFilterPushDown::Exact
-                }
-            })
-            .collect())
+        Ok(push_down(filters))
     }
 
     async fn scan(
@@ -116,6 +107,8 @@ impl TableProvider for ArrayTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let options = options(state);
+        let watch = Watch::begin(&self.grid.store).await;
+        let watch = watch.map_err(engine_error)?;
         let mut pruned = Pruned::all(&self.grid);
         if let Some(filter) = conjunction(filters.iter().cloned()) {
             let schema = DFSchema::try_from(self.grid.schema.as_ref().clone())?;
@@ -133,7 +126,8 @@ impl TableProvider for ArrayTable {
             options,
             partitions,
         )?
-        .with_limit(limit)?;
+        .with_limit(limit)?
+        .watched(watch.map(Arc::new));
         Ok(DataSourceExec::from_data_source(source))
     }
 
@@ -153,12 +147,7 @@ impl TableProvider for ArrayTable {
         let options = match operation {
             InsertOp::Append => options,
             InsertOp::Replace => options.replacing(),
-            InsertOp::Overwrite => {
-                return Err(engine_error(Error::Unsupported(format!(
-                    "{}: INSERT OVERWRITE would remove all that is there; REPLACE INTO replaces the cells that rows are for",
-                    self.grid.name
-                ))));
-            }
+            InsertOp::Overwrite => options.overwriting(),
         };
         let given = given(input.as_ref());
         let sink =
@@ -171,6 +160,16 @@ impl TableProvider for ArrayTable {
         )]);
         Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), order)))
     }
+}
+
+/// Which filters a scan applies: all, since what cannot become a selection filters decoded blocks.
+#[must_use]
+pub fn push_down(filters: &[&Expr]) -> Vec<TableProviderFilterPushDown> {
+    let filters = filters.iter().map(|filter| match filter.is_volatile() {
+        true => TableProviderFilterPushDown::Unsupported,
+        false => TableProviderFilterPushDown::Exact,
+    });
+    filters.collect()
 }
 
 /// Which columns of the input of an `INSERT` the statement gives: the others are NULL throughout.

@@ -27,8 +27,10 @@ impl Store {
     /// `Io` when the storage fails.
     pub async fn list_all(&self, key: &str) -> Result<Vec<String>> {
         let mut keys = match &self.backend {
-            Backend::Local { root, .. } => {
-                let mut keys = Vec::new();
+            Backend::Local { root, aside, .. } => {
+                let own = format!("{key}/");
+                let mut keys: Vec<String> = aside.keys().cloned().collect();
+                keys.retain(|to| key.is_empty() || to.starts_with(&own));
                 let mut directories = vec![key.to_owned()];
                 while let Some(directory) = directories.pop() {
                     let entries = match fs::read_dir(local_path(root, &directory)) {
@@ -58,6 +60,7 @@ impl Store {
             }
         };
         keys.sort();
+        keys.dedup();
         Ok(keys)
     }
 

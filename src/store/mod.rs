@@ -17,9 +17,11 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 
+mod files;
 pub mod list;
 pub mod lock;
 pub mod patch;
+mod private;
 pub mod replace;
 pub mod write;
 
@@ -42,6 +44,8 @@ enum Backend {
     Local {
         root: Arc<FilePath>,
         files: Arc<Mutex<HashMap<String, Arc<File>>>>,
+        /// By key, where an object is as long as it is not in its place.
+        aside: Arc<HashMap<String, String>>,
     },
     /// Everything else, and the seam for it.
     Remote {
@@ -105,6 +109,7 @@ impl Store {
             backend: Backend::Local {
                 root: path.into(),
                 files: Arc::default(),
+                aside: Arc::default(),
             },
         })
     }
@@ -157,6 +162,7 @@ impl Store {
             Backend::Local { root, .. } => Backend::Local {
                 root: Arc::clone(root),
                 files: Arc::default(),
+                aside: Arc::default(),
             },
             Backend::Remote { objects, prefix } => Backend::Remote {
                 objects: Arc::clone(objects),
@@ -167,6 +173,17 @@ impl Store {
             location: Arc::clone(&self.location),
             backend,
         }
+    }
+
+    /// The same location of a local store, where objects are read at the first of two keys instead of the second, as long
+    /// as they are there.
+    #[must_use]
+    pub fn redirected(&self, moves: Vec<(String, String)>) -> Self {
+        let mut store = self.afresh();
+        if let Backend::Local { aside, .. } = &mut store.backend {
+            *aside = Arc::new(moves.into_iter().map(|(from, to)| (to, from)).collect());
+        }
+        store
     }
 
     /// Path or URL the store was opened with.
@@ -273,11 +290,10 @@ impl Store {
     /// `Io` when the storage fails.
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         match &self.backend {
-            Backend::Local { root, .. } => match std::fs::read(local_path(root, key)) {
-                Ok(bytes) => Ok(Some(bytes.into())),
-                Err(e) if absent(&e) => Ok(None),
-                Err(e) => Err(self.failed(key, e)),
-            },
+            Backend::Local { .. } => {
+                let mut bytes = Vec::new();
+                Ok(self.get_local(key, &mut bytes)?.then(|| bytes.into()))
+            }
             Backend::Remote { objects, prefix } => match objects.get(&below(prefix, key)).await {
                 Ok(result) => result
                     .bytes()
@@ -361,11 +377,11 @@ impl Store {
     /// `Io` when the storage fails; `Unsupported` when the store is not local.
     pub fn get_local(&self, key: &str, buffer: &mut Vec<u8>) -> Result<bool> {
         use std::io::Read;
-        let Backend::Local { root, .. } = &self.backend else {
+        let Backend::Local { root, aside, .. } = &self.backend else {
             return Err(self.not_local());
         };
         buffer.clear();
-        match File::open(local_path(root, key)) {
+        match open(root, aside, key) {
             Ok(mut file) => {
                 file.read_to_end(buffer).map_err(|e| self.failed(key, e))?;
                 Ok(true)
@@ -381,8 +397,19 @@ impl Store {
     /// `NotFound` when a local directory does not exist, `Io` when the storage fails.
     pub async fn list(&self, key: &str) -> Result<Vec<Entry>> {
         let mut entries = match &self.backend {
-            Backend::Local { root, .. } => {
-                let mut entries = Vec::new();
+            Backend::Local { root, aside, .. } => {
+                let mut entries: Vec<Entry> = aside
+                    .keys()
+                    .filter_map(|to| {
+                        let below = to.strip_prefix(key)?.trim_start_matches('/');
+                        let (name, is_directory) = match below.split_once('/') {
+                            Some((name, _)) => (name, true),
+                            None => (below, false),
+                        };
+                        let key = join(key, name);
+                        to.starts_with(&key).then_some(Entry { key, is_directory })
+                    })
+                    .collect();
                 let directory =
                     std::fs::read_dir(local_path(root, key)).map_err(|e| self.failed(key, e))?;
                 for entry in directory {
@@ -422,17 +449,18 @@ impl Store {
             }
         };
         entries.sort();
+        entries.dedup();
         Ok(entries)
     }
 
     fn file(&self, key: &str) -> Result<Arc<File>> {
-        let Backend::Local { root, files } = &self.backend else {
+        let Backend::Local { root, files, aside } = &self.backend else {
             return Err(self.not_local());
         };
         if let Some(file) = files.lock().get(key) {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(File::open(local_path(root, key)).map_err(|e| self.failed(key, e))?);
+        let file = Arc::new(open(root, aside, key).map_err(|e| self.failed(key, e))?);
         let mut files = files.lock();
         if files.len() >= OPEN_FILES {
             files.clear();
@@ -488,6 +516,18 @@ impl Store {
             }
             error => Error::io(format!("{} cannot be read", self.place(key)), error),
         }
+    }
+}
+
+/// Opens a file below `root`, or what is to take its place.
+fn open(root: &FilePath, aside: &HashMap<String, String>, key: &str) -> std::io::Result<File> {
+    match aside
+        .get(key)
+        .map(|aside| File::open(local_path(root, aside)))
+    {
+        Some(Ok(file)) => Ok(file),
+        Some(Err(e)) if !absent(&e) => Err(e),
+        _ => File::open(local_path(root, key)),
     }
 }
 

@@ -179,6 +179,20 @@ impl Replacement {
         }
     }
 
+    /// The new version, as a location of its own.
+    ///
+    /// # Errors
+    /// `Unsupported` when its path is not UTF-8.
+    pub fn store(&self) -> Result<Store> {
+        let path = self.path.to_str().ok_or_else(|| {
+            Error::Unsupported(format!(
+                "{} cannot be written: the directory around it has a name that is not UTF-8",
+                self.store.location()
+            ))
+        })?;
+        Store::open(path)
+    }
+
     /// What writes the new version from its beginning on.
     pub fn writer(&self) -> impl Write + Seek + '_ {
         &self.file

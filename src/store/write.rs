@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,11 +13,10 @@ use object_store::{
     PutOptions, PutPayload, UpdateVersion,
 };
 
+pub use super::private::{PRIVATE, aside, is_private, write_id};
+
 use super::{Backend, Store, absent, below, local_path};
 use crate::error::{Error, Result};
-
-/// Directory below a location for what is not part of the dataset there: staged objects, locks, logs.
-pub const PRIVATE: &str = ".hyperslab";
 
 /// Requests under way at the same time.
 const REQUESTS: usize = 16;
@@ -136,63 +134,6 @@ impl Store {
         };
         let put = self.put_all(vec![object], durability).await?;
         Ok(put.into_iter().next().unwrap_or(Put::Conflict))
-    }
-
-    /// Writes a new object of a local store as it comes.
-    ///
-    /// # Errors
-    /// What `write` fails with; `Io` when the storage fails; `Unsupported` for a store that is not local.
-    pub fn put_stream(
-        &self,
-        key: &str,
-        durability: Durability,
-        write: impl FnOnce(&File) -> Result<()>,
-    ) -> Result<()> {
-        let Backend::Local { root, .. } = &self.backend else {
-            return Err(self.not_local());
-        };
-        let failed = |e| self.unwritten(key, e);
-        let mut local = Local::new(root, durability);
-        let path = local_path(root, key);
-        local.parent(&path).map_err(failed)?;
-        let file = File::create_new(&path).map_err(failed)?;
-        write(&file)?;
-        if durability == Durability::Full {
-            file.sync_all().map_err(failed)?;
-        }
-        local.finish().map_err(failed)
-    }
-
-    /// An object of a local store that nobody knows yet, to be written in any order; it is made if it is not there.
-    ///
-    /// # Errors
-    /// `Io` when the storage fails; `Unsupported` for a store that is not local.
-    pub fn edit_local(&self, key: &str) -> Result<File> {
-        let Backend::Local { root, .. } = &self.backend else {
-            return Err(self.not_local());
-        };
-        let path = local_path(root, key);
-        let mut options = File::options();
-        options.create(true).truncate(false).read(true).write(true);
-        let opened = match options.open(&path) {
-            Err(e) if absent(&e) => {
-                let made = Local::new(root, Durability::None).parent(&path);
-                made.and_then(|()| options.open(&path))
-            }
-            opened => opened,
-        };
-        opened.map_err(|e| self.unwritten(key, e))
-    }
-
-    /// An object of a local store, to be read in any order.
-    ///
-    /// # Errors
-    /// `NotFound` when there is no such object; `Io` when the storage fails; `Unsupported` for a store that is not local.
-    pub fn open_local(&self, key: &str) -> Result<File> {
-        let Backend::Local { root, .. } = &self.backend else {
-            return Err(self.not_local());
-        };
-        File::open(local_path(root, key)).map_err(|e| self.failed(key, e))
     }
 
     /// Makes objects durable that were put without [`Durability::Full`], and their names; those of a store that is not
@@ -460,33 +401,8 @@ impl Version {
     };
 }
 
-/// A key for an object that is put aside until it is moved to its place.
-#[must_use]
-pub fn aside() -> String {
-    format!("{PRIVATE}/aside/{}", write_id())
-}
-
-/// Whether a key is that of an object which is no part of the dataset.
-#[must_use]
-pub fn is_private(key: &str) -> bool {
-    key.split('/').next() == Some(PRIVATE)
-}
-
-/// A name that no other writer gives.
-#[must_use]
-pub fn write_id() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |time| time.as_nanos());
-    // A hasher of the standard library is seeded by the operating system's random numbers.
-    let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), (now, count));
-    format!("{now:x}-{:x}-{count:x}-{random:016x}", std::process::id())
-}
-
 /// Writes below a directory of this machine.
-struct Local<'a> {
+pub(super) struct Local<'a> {
     root: &'a FilePath,
     durability: Durability,
     /// Directories whose entries have changed.
@@ -494,7 +410,7 @@ struct Local<'a> {
 }
 
 impl<'a> Local<'a> {
-    fn new(root: &'a FilePath, durability: Durability) -> Self {
+    pub(super) fn new(root: &'a FilePath, durability: Durability) -> Self {
         Self {
             root,
             durability,
@@ -581,7 +497,7 @@ impl<'a> Local<'a> {
         }
     }
 
-    fn parent(&mut self, path: &FilePath) -> std::io::Result<()> {
+    pub(super) fn parent(&mut self, path: &FilePath) -> std::io::Result<()> {
         let parent = path.parent().unwrap_or(self.root).to_owned();
         self.make_directory(&parent)?;
         self.changed.insert(parent);
@@ -618,7 +534,7 @@ impl<'a> Local<'a> {
     }
 
     /// Makes the names durable.
-    fn finish(self) -> std::io::Result<()> {
+    pub(super) fn finish(self) -> std::io::Result<()> {
         if self.durability == Durability::None {
             return Ok(());
         }

@@ -13,6 +13,8 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from writers import Data, Var, blosc2_directory, netcdf3_classic, netcdf4
+
 HERE = Path(__file__).parent / "inserts"
 LAT, LON = np.array([-60.0, -20, 20, 60]), np.arange(5) * 10.0
 
@@ -86,6 +88,26 @@ def nested():
     zarr.consolidate_metadata(HERE / "nested.zarr")
 
 
+def elsewhere():
+    """The cube as netCDF-4, netCDF-3, and a directory of Blosc2 arrays, of which one is sparse."""
+    cells = np.arange(120).reshape(6, 4, 5)
+    dims, options = ("time", "lat", "lon"), {"chunks": (4, 3, 4), "blocks": (2, 3, 2)}
+    packed = {"scale_factor": 0.5, "add_offset": 1.0}
+    units = {"units": "days since 2000-01-01", "calendar": "noleap"}
+    variables = {
+        "time": Var(("time",), np.arange(6), units, chunks=(4,), blocks=(4,)),
+        "lat": Var(("lat",), LAT),
+        "lon": Var(("lon",), LON),
+        "tas": Var(dims, cells.astype("f4"), fill=np.float32(np.nan), sparse=True, **options),
+        "pr": Var(dims, (cells - 2).astype("i2"), packed, fill=np.int16(-9999), **options),
+        "area": Var(("lat", "lon"), np.arange(20.0).reshape(4, 5)),
+    }
+    netcdf4(HERE / "cube.nc", Data(variables, {}))
+    blosc2_directory(HERE / "cube.b2d", Data(variables, {}))
+    variables["time"].data = np.arange(6, dtype="i4")
+    netcdf3_classic(HERE / "cube_classic.nc", Data(variables, {}))
+
+
 def array(group, name, data, dims, chunks, order="C", fill_value=None, **attributes):
     made = group.create_array(
         name, shape=data.shape, dtype=data.dtype, chunks=chunks, order=order, fill_value=fill_value, compressors=None
@@ -108,3 +130,4 @@ if __name__ == "__main__":
     named()
     bare()
     nested()
+    elsewhere()

@@ -7,7 +7,8 @@ mod concurrent;
 mod errors;
 mod existing;
 mod faults;
-mod kill;
+mod isolation;
+pub mod kill;
 mod proxy;
 mod remote;
 

@@ -42,6 +42,10 @@ impl Source {
             DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
                 Self::Signed(to(DataType::Int64)?.as_primitive::<Int64Type>().clone())
             }
+            // Formats without booleans have 0 and 1.
+            DataType::Boolean if element.is_integer() => {
+                Self::Signed(to(DataType::Int64)?.as_primitive::<Int64Type>().clone())
+            }
             DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
                 Self::Unsigned(to(DataType::UInt64)?.as_primitive::<UInt64Type>().clone())
             }

@@ -184,6 +184,12 @@ impl Header {
         };
         let int = |at: usize| be32(head, typed(at, 0xd2)?);
         let long = |at: usize, marker: u8| be64(head, typed(at, marker)?);
+        let nbytes = long(0x1d, 0xd3)?;
+        // Without chunks, their size may be left open as -1.
+        let chunksize = match array(head, typed(0x39, 0xd2)?)? {
+            [0xff, 0xff, 0xff, 0xff] if nbytes == 0 => 0,
+            _ => int(0x39)?,
+        };
         let flags: [u8; 4] = array(head, typed(0x18, 0xa4)?)?;
         let tail: [u8; 16] = array(head, typed(0x45, 0xd8)? + 1)?;
         let [f0, f1, f2, f3, f4, f5, user_codec, ..] = tail;
@@ -191,10 +197,10 @@ impl Header {
         let header = Self {
             length: int(0x0a)?,
             frame_length: long(0x0f, 0xcf)?,
-            nbytes: long(0x1d, 0xd3)?,
+            nbytes,
             cbytes: long(0x26, 0xd3)?,
             typesize: int(0x2f)?,
-            chunksize: int(0x39)?,
+            chunksize,
             is_sparse: kind & 0x0f == 1,
             flags: general,
             codec: codec & 0x0f,

@@ -7,7 +7,7 @@
 
 mod array;
 mod extensible;
-mod output;
+pub(super) mod output;
 mod patch;
 mod superblock;
 mod tree;
@@ -18,8 +18,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::TryStreamExt;
 
-use crate::array::{Dataset, Variable};
+use crate::array::{Attributes, Dataset, Variable};
 use crate::error::{Error, Result, Within};
+use crate::format::hdf5::create::Created;
 use crate::format::hdf5::index::Span;
 use crate::format::hdf5::netcdf4::Named;
 use crate::format::hdf5::storage::File;
@@ -29,7 +30,7 @@ use crate::store::Store;
 use crate::store::replace::{Identity, Replacement};
 use crate::store::write::Durability;
 
-use self::array::{Array, Writer};
+use self::array::{Array, Index, Writer};
 use self::output::Output;
 use self::superblock::Superblock;
 
@@ -37,8 +38,7 @@ use self::superblock::Superblock;
 #[derive(Debug)]
 pub(super) struct Hdf5Appender {
     store: Store,
-    durability: Durability,
-    found: Identity,
+    way: Way,
     file: Arc<File>,
     superblock: Superblock,
     dataset: Dataset,
@@ -52,6 +52,15 @@ pub(super) struct Hdf5Appender {
     output: Option<Output>,
 }
 
+/// How a file comes about.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// As a copy of the one that was found.
+    Copy(Identity, Durability),
+    /// It is new.
+    New(Created),
+}
+
 /// Begins to change the file of `length` bytes at the location of `store`, which is `found`.
 pub(super) fn begin(
     store: &Store,
@@ -63,74 +72,87 @@ pub(super) fn begin(
         Error::Unsupported("HDF5 files can only be written on this machine".into())
     })?;
     let contents = Contents::read(store, length)?;
-    let superblock = Superblock::read(&contents.file)?;
-    let dataset = super::dataset(store.location(), &contents)?;
-    let Contents {
-        file,
-        nodes,
-        dimensions,
-        ..
-    } = contents;
-    let variables: HashMap<&str, &Arc<Variable>> = dataset
-        .root
-        .walk()
-        .into_iter()
-        .flat_map(|group| &group.variables)
-        .map(|variable| (variable.path.as_str(), variable))
-        .collect();
-    let mut arrays = BTreeMap::new();
-    let mut paths = HashMap::new();
-    for (node, of) in nodes.iter().zip(&dimensions.of) {
-        for (array, of) in node.datasets.iter().zip(of) {
-            let is_variable = netcdf4::is_variable(&file, array);
-            let of = if is_variable {
-                of.clone()
-            } else {
-                // The scale of a dimension is as long as that.
-                let own = dimensions.all.iter();
-                own.enumerate()
-                    .filter(|(_, dimension)| dimension.scale == Some(array.address))
-                    .map(|(at, _)| at)
-                    .take(1)
-                    .collect()
-            };
-            let path = groups::below(&node.path, netcdf4::variable_name(array));
-            let variable = variables.get(path.as_str()).filter(|_| is_variable);
-            let writer = match &array.stored {
-                Ok(stored) => Writer::new(&file, array.address, stored, array.shape.len()),
-                Err(error) => Err(Error::Unsupported(error.to_string())),
-            };
-            paths.insert(path.clone(), array.address);
-            arrays.entry(array.address).or_insert_with(|| Array {
-                path,
-                of,
-                stored: array.shape.clone(),
-                most: array.most.clone(),
-                extent: array.shape.clone(),
-                has_other_end: matches!(&array.stored, Ok(stored) if stored.beyond.is_some()),
-                variable: variable.map(|variable| Arc::clone(variable)),
-                is_bare: !is_variable,
-                writer: writer.map(Arc::new).map_err(|error| error.to_string()),
-                written: BTreeMap::new(),
-            });
+    Hdf5Appender::new(store, contents, Way::Copy(found, durability), None)
+}
+
+impl Hdf5Appender {
+    /// The appender of a file with these contents, at the location of `store` before or after.
+    pub(super) fn new(
+        store: &Store,
+        contents: Contents,
+        way: Way,
+        output: Option<Output>,
+    ) -> Result<Self> {
+        let superblock = Superblock::read(&contents.file)?;
+        let dataset = super::dataset(store.location(), &contents)?;
+        let Contents {
+            file,
+            nodes,
+            dimensions,
+            ..
+        } = contents;
+        let variables: HashMap<&str, &Arc<Variable>> = dataset
+            .root
+            .walk()
+            .into_iter()
+            .flat_map(|group| &group.variables)
+            .map(|variable| (variable.path.as_str(), variable))
+            .collect();
+        let mut arrays = BTreeMap::new();
+        let mut paths = HashMap::new();
+        for (node, of) in nodes.iter().zip(&dimensions.of) {
+            for (array, of) in node.datasets.iter().zip(of) {
+                let is_variable = netcdf4::is_variable(&file, array);
+                let of = if is_variable {
+                    of.clone()
+                } else {
+                    // The scale of a dimension is as long as that.
+                    let own = dimensions.all.iter();
+                    own.enumerate()
+                        .filter(|(_, dimension)| dimension.scale == Some(array.address))
+                        .map(|(at, _)| at)
+                        .take(1)
+                        .collect()
+                };
+                let path = groups::below(&node.path, netcdf4::variable_name(array));
+                let variable = variables.get(path.as_str()).filter(|_| is_variable);
+                let writer = match &array.stored {
+                    Ok(stored) => Writer::new(&file, array.address, stored, array.shape.len()),
+                    Err(error) => Err(Error::Unsupported(error.to_string())),
+                };
+                if is_variable {
+                    paths.insert(path.clone(), array.address);
+                }
+                arrays.entry(array.address).or_insert_with(|| Array {
+                    path,
+                    of,
+                    stored: array.shape.clone(),
+                    most: array.most.clone(),
+                    extent: array.shape.clone(),
+                    has_other_end: matches!(&array.stored, Ok(stored) if stored.beyond.is_some()),
+                    variable: variable.map(|variable| Arc::clone(variable)),
+                    is_bare: !is_variable,
+                    writer: writer.map(Arc::new).map_err(|error| error.to_string()),
+                    written: BTreeMap::new(),
+                });
+            }
         }
+        let group = |named: &Named| nodes.get(named.group).map(|node| node.path.clone());
+        let dimensions = dimensions.all.into_iter();
+        Ok(Self {
+            store: store.clone(),
+            way,
+            superblock,
+            dimensions: dimensions
+                .map(|named| (group(&named).unwrap_or_default(), named))
+                .collect(),
+            arrays,
+            paths,
+            output,
+            dataset,
+            file,
+        })
     }
-    let group = |named: &Named| nodes.get(named.group).map(|node| node.path.clone());
-    let dimensions = dimensions.all.into_iter();
-    Ok(Hdf5Appender {
-        store: store.clone(),
-        durability,
-        found,
-        superblock,
-        dimensions: dimensions
-            .map(|named| (group(&named).unwrap_or_default(), named))
-            .collect(),
-        arrays,
-        paths,
-        output: None,
-        dataset,
-        file,
-    })
 }
 
 #[async_trait]
@@ -185,6 +207,10 @@ impl Appender for Hdf5Appender {
             let (Some(array), Some(output)) = (array, self.output.as_mut()) else {
                 continue;
             };
+            if let Index::Cell(place) = writer.index {
+                output.write(place, &bytes)?;
+                continue;
+            }
             let before = match array.written.get(&coord) {
                 Some(span) => Some((self.file.absolute(span.address)?, span.length.into())),
                 None => before,
@@ -234,6 +260,18 @@ impl Appender for Hdf5Appender {
             }
         }
         Ok(())
+    }
+
+    fn set_attributes(&mut self, group: &str, attributes: &Attributes) -> Result<()> {
+        match (&mut self.way, &mut self.output) {
+            (Way::New(created), Some(output)) if group.is_empty() => {
+                created.set_attributes(attributes, output)
+            }
+            _ => Err(Error::Unsupported(format!(
+                "{}: the attributes of group \"{group}\" cannot be changed in this format",
+                self.dataset.location
+            ))),
+        }
     }
 
     async fn fence(&mut self) -> Result<()> {
@@ -319,7 +357,13 @@ impl Hdf5Appender {
         let output = match self.output.take() {
             Some(output) => output,
             None => {
-                let copy = Replacement::copy(&self.store, self.found, self.durability)?;
+                let Way::Copy(found, durability) = self.way else {
+                    return Err(Error::Invalid(format!(
+                        "{} was published or abandoned already",
+                        self.dataset.location
+                    )));
+                };
+                let copy = Replacement::copy(&self.store, found, durability)?;
                 Output::new(copy, &self.file)?
             }
         };

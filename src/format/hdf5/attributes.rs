@@ -12,7 +12,7 @@ use crate::format::hdf5::storage::File;
 use crate::format::hdf5::types::{Class, Dataspace, Datatype, Padding};
 
 /// What netCDF-4 and HDF5 keep in attributes for their own use.
-const HIDDEN: [&str; 9] = [
+pub(super) const HIDDEN: [&str; 9] = [
     "DIMENSION_LIST",
     "REFERENCE_LIST",
     "CLASS",

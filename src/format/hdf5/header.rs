@@ -19,6 +19,7 @@ pub(super) mod kind {
     pub(in crate::format::hdf5) const LINK: u16 = 0x06;
     pub(in crate::format::hdf5) const EXTERNAL_FILES: u16 = 0x07;
     pub(in crate::format::hdf5) const LAYOUT: u16 = 0x08;
+    pub(in crate::format::hdf5) const GROUP_INFO: u16 = 0x0a;
     pub(in crate::format::hdf5) const FILTERS: u16 = 0x0b;
     pub(in crate::format::hdf5) const ATTRIBUTE: u16 = 0x0c;
     pub(in crate::format::hdf5) const SHARED_TABLE: u16 = 0x0f;

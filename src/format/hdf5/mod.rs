@@ -4,6 +4,7 @@ mod append;
 mod attributes;
 mod bytes;
 mod contiguous;
+mod create;
 mod dataset;
 mod extensible_array;
 mod fill;
@@ -26,7 +27,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::array::blueprint::Blueprint;
 use crate::array::chunk::ElementOrder;
+use crate::array::dtype::ElementType;
 use crate::array::{Dataset, Dimension, Group, Layout, Unreadable, Variable};
 use crate::error::{Error, Result, Within};
 use crate::format::hdf5::index::Chunks;
@@ -34,9 +37,9 @@ use crate::format::hdf5::netcdf4::Dimensions;
 use crate::format::hdf5::storage::File;
 use crate::format::hdf5::tree::Node;
 use crate::format::{Appender, Format};
-use crate::store::Store;
 use crate::store::lock::Lock;
 use crate::store::write::Durability;
+use crate::store::{Kind, Store};
 
 const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
 /// A user block before the file is looked behind up to this size.
@@ -102,6 +105,28 @@ impl Format for Hdf5 {
         tokio::task::spawn_blocking(move || append::begin(&store, found, length, durability))
             .await
             .unwrap_or_else(|_| Err(Error::Corrupt("the metadata cannot be parsed".into())))
+            .map(|appender| Box::new(appender) as Box<dyn Appender>)
+    }
+
+    fn makes(&self, _store: &Store) -> Kind {
+        Kind::Object
+    }
+
+    fn text_element(&self, _characters: u32, bytes: u32) -> ElementType {
+        ElementType::Bytes(bytes.max(1))
+    }
+
+    async fn create(
+        &self,
+        store: &Store,
+        blueprint: &Blueprint,
+        _lock: &Arc<Lock>,
+        durability: Durability,
+    ) -> Result<Box<dyn Appender>> {
+        let (store, blueprint) = (store.clone(), blueprint.clone());
+        tokio::task::spawn_blocking(move || create::create(&store, &blueprint, durability))
+            .await
+            .unwrap_or_else(|_| Err(Error::Corrupt("the file cannot be laid out".into())))
             .map(|appender| Box::new(appender) as Box<dyn Appender>)
     }
 }

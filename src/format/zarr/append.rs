@@ -1,5 +1,7 @@
 //! Hierarchies that grow: chunks beyond the shapes that metadata tells, then the metadata.
 
+mod rebase;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -236,6 +238,10 @@ impl Appender for ZarrAppender {
             unsynced,
             ..Publication::default()
         })
+    }
+
+    async fn rebase(&mut self) -> Result<bool> {
+        self.begin_anew().await
     }
 
     async fn orphans(&self) -> Result<Vec<String>> {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 
 use super::documents::Documents;
-use super::hierarchy::{self, ARRAY, V3};
+use super::hierarchy::{self, ARRAY, ATTRIBUTES, V3};
 use super::json::Json;
 use super::writer::{ArrayWriter, is_visible};
 use crate::array::{Dataset, Variable, is_within};
@@ -32,6 +32,8 @@ pub(super) struct Array {
     pub(super) variable: Arc<Variable>,
     /// `.zarray` or `zarr.json`.
     pub(super) document: Json,
+    /// All that its documents say of it.
+    pub(super) said: Vec<u8>,
     pub(super) writer: Result<Arc<ArrayWriter>, String>,
     /// Extents after the change.
     pub(super) shape: Vec<u64>,
@@ -76,7 +78,12 @@ impl Arrays {
                 } else {
                     ArrayWriter::v3(prefix, document)
                 };
+                let mut said = document.to_document();
+                if let Some(attributes) = documents.get(&hierarchy::key(directory, ATTRIBUTES)) {
+                    said.extend(attributes.to_document());
+                }
                 let array = Array {
+                    said,
                     shape: variable.shape().to_vec(),
                     document: document.clone(),
                     writer: writer.map(Arc::new).map_err(|error| error.to_string()),
@@ -226,6 +233,15 @@ impl Arrays {
         Ok(())
     }
 
+    /// Gives arrays the shapes that they have got in `other`.
+    pub(super) fn take_shapes(&mut self, other: &Self) {
+        for (path, array) in &mut self.arrays {
+            if let Some(other) = other.arrays.get(path).filter(|other| other.is_changed()) {
+                array.shape.clone_from(&other.shape);
+            }
+        }
+    }
+
     /// The documents of arrays that have got another shape, by their paths.
     pub(super) fn changed_shapes(&self) -> Vec<(String, Json)> {
         self.resized_arrays()
@@ -252,11 +268,16 @@ impl Arrays {
 
     fn resized_arrays(&self) -> impl Iterator<Item = &Array> {
         let arrays = self.arrays.values();
-        arrays.filter(|array| array.shape != array.variable.shape())
+        arrays.filter(|array| array.is_changed())
     }
 }
 
 impl Array {
+    /// Whether it gets another shape.
+    pub(super) fn is_changed(&self) -> bool {
+        self.shape != self.variable.shape()
+    }
+
     /// The document with the shape after the change.
     fn resized(&self) -> Json {
         let mut document = self.document.clone();

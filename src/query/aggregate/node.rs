@@ -283,6 +283,7 @@ impl Parts {
                     .await?
             }
         };
+        reduce.view.source.check().await?;
         let batch = self.exec.emit(&groups, reduced)?;
         timer.done();
         metrics.record_output(batch.num_rows());

@@ -1,7 +1,10 @@
 //! What a statement says of a dataset to be made: from options and columns to a blueprint.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
+use arrow::array::{Array, ArrayRef, Float64Array, StringArray};
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema};
 
 use crate::array::blueprint::{Blueprint, Codecs, NewGroup, NewVariable};
@@ -19,6 +22,12 @@ const CHUNK_BYTES: u64 = 4 << 20;
 /// Most indices of a chunk along the dimension that grows, whose length nobody knows yet.
 const GROWING_CHUNK: u64 = 4096;
 
+/// More values than this are no dimension that anybody means.
+const MOST_VALUES: f64 = 1e8;
+
+/// The attribute that names auxiliary coordinates.
+const COORDINATES: &str = "coordinates";
+
 /// Attributes that tell how values are stored: they are made anew, whatever the source had.
 const ENCODING: &[&str] = &[
     "_FillValue",
@@ -30,7 +39,7 @@ const ENCODING: &[&str] = &[
     "valid_range",
     "_Unsigned",
     "calendar",
-    "coordinates",
+    COORDINATES,
     "_Netcdf4Dimid",
     "_Netcdf4Coordinates",
     "NAME",
@@ -62,6 +71,10 @@ struct ColumnSpec {
     fill: Option<f64>,
     scale: Option<f64>,
     offset: Option<f64>,
+    /// Characters of its texts.
+    width: Option<u32>,
+    /// Its values, if it is a dimension of a dataset that is made empty.
+    values: Option<String>,
     codec: Option<String>,
     attributes: Vec<(String, AttributeValue)>,
 }
@@ -77,8 +90,8 @@ pub struct Shape {
 
 impl Spec {
     /// Reads the options of a statement (names in lower case): `dims`, `chunks`, `codec`, `zarr_format`, `attr.NAME`, and
-    /// for one column `COLUMN.dims`, `.chunks`, `.codec`, `.dtype`, `.fill_value`, `.scale_factor`, `.add_offset`,
-    /// `.attr.NAME`.
+    /// for one column `COLUMN.dims`, `.chunks`, `.codec`, `.dtype`, `.fill_value`, `.scale_factor`, `.add_offset`, `.width`,
+    /// `.values`, `.attr.NAME`.
     ///
     /// # Errors
     /// `Invalid` naming an option that is unknown, or whose value is none.
@@ -192,8 +205,52 @@ impl Spec {
         Ok(Shape { dims, variables })
     }
 
-    /// The dataset for rows of `schema`, the dimensions of which have these lengths (the first may grow); `width` is the
-    /// number of characters of the longest text in a column.
+    /// The characters that texts of a column have at most, if an option tells it.
+    #[must_use]
+    pub fn width(&self, column: &str) -> Option<u32> {
+        self.column(column)?.width
+    }
+
+    /// The coordinates that the option `values` gives the dimensions behind the first: a list of values, or, for numbers,
+    /// `first:last:step`.
+    ///
+    /// # Errors
+    /// `Invalid` when they are none of the type of the column, or of a column that is no such dimension.
+    pub fn coordinates(&self, schema: &Schema, shape: &Shape) -> Result<Vec<Option<ArrayRef>>> {
+        let mut coordinates = Vec::with_capacity(shape.dims.len());
+        for at in &shape.dims {
+            let field = schema.fields().get(*at);
+            let given = field.and_then(|field| Some((field, self.column(field.name())?)));
+            let values = given.and_then(|(field, column)| Some((field, column.values.as_ref()?)));
+            coordinates.push(match values {
+                Some((field, _)) if coordinates.is_empty() => {
+                    return Err(Error::Invalid(format!(
+                        "{} is the dimension that grows: its values come with the rows",
+                        field.name()
+                    )));
+                }
+                Some((field, text)) => Some(values_of(field, text)?),
+                None => None,
+            });
+        }
+        for (at, _) in &shape.variables {
+            let field = schema.fields().get(*at);
+            if let Some(field) = field
+                && self
+                    .column(field.name())
+                    .is_some_and(|c| c.values.is_some())
+            {
+                return Err(Error::Invalid(format!(
+                    "{} is no dimension: its values come with the rows",
+                    field.name()
+                )));
+            }
+        }
+        Ok(coordinates)
+    }
+
+    /// The dataset for rows of `schema`, the dimensions of which have these lengths (the first may grow); `text` tells
+    /// the elements of a column of texts.
     ///
     /// # Errors
     /// `Invalid` when options and columns do not belong together, `Unsupported` for a type that cannot be stored.
@@ -202,7 +259,7 @@ impl Spec {
         schema: &Schema,
         shape: &Shape,
         lengths: &[u64],
-        width: &dyn Fn(usize) -> Option<u32>,
+        text: &dyn Fn(usize) -> Option<ElementType>,
     ) -> Result<Blueprint> {
         let field = |at: usize| {
             let field = schema.fields().get(at);
@@ -221,10 +278,9 @@ impl Spec {
         let mut variables = Vec::new();
         for (axis, at) in shape.dims.iter().enumerate() {
             let length = lengths.get(axis).copied().unwrap_or(0);
-            let chunk = if axis == 0 {
-                GROWING_CHUNK
-            } else {
-                length.max(1)
+            let chunk = match (axis, length) {
+                (0, _) | (_, 0) => GROWING_CHUNK,
+                _ => length,
             };
             let own = vec![(axis, length, chunk)];
             variables.push(self.variable(
@@ -232,7 +288,7 @@ impl Spec {
                 &names,
                 &own,
                 Role::Coordinate,
-                width(*at),
+                text(*at),
             )?);
         }
         for (at, axes) in &shape.variables {
@@ -246,8 +302,9 @@ impl Spec {
             let own: Vec<_> = own
                 .map(|((axis, length), chunk)| (*axis, *length, *chunk))
                 .collect();
-            variables.push(self.variable(field, &names, &own, Role::Data, width(*at))?);
+            variables.push(self.variable(field, &names, &own, Role::Data, text(*at))?);
         }
+        name_coordinates(schema, &mut variables);
         Ok(Blueprint {
             version: self.version,
             groups: vec![NewGroup {
@@ -284,6 +341,14 @@ impl Spec {
             }
             return Ok(chunks.clone());
         }
+        let is_unknown = |(length, axis): (&u64, &usize)| *length == 0 && *axis > 0;
+        if self.all.chunks.is_none() && lengths.iter().zip(axes).any(is_unknown) {
+            return Err(Error::Invalid(format!(
+                "{}: how it is to be cut into chunks is not known, because some of its dimensions have no values yet: OPTIONS \
+                 ('chunks' '1,180,360') or OPTIONS ('lat.values' '-89.5:89.5:1') tells it",
+                field.name()
+            )));
+        }
         if let Some(chunks) = &self.all.chunks {
             if !valid(chunks, rank) {
                 return Err(wrong(chunks, rank));
@@ -315,16 +380,15 @@ impl Spec {
         names: &[String],
         own: &[(usize, u64, u64)],
         role: Role,
-        width: Option<u32>,
+        text: Option<ElementType>,
     ) -> Result<NewVariable> {
         let name = field.name();
         let spec = self.column(name);
         let time = time_units(field);
-        let natural = match (element_of(field.data_type()), width) {
+        let natural = match element_of(field.data_type()) {
             _ if time.is_some() => Some(ElementType::Float64),
-            (Some(element), _) => Some(element),
-            (None, Some(width)) => Some(ElementType::Utf32(width.max(1))),
-            (None, None) => None,
+            Some(element) => Some(element),
+            None => text,
         };
         let element = spec
             .and_then(|spec| spec.element)
@@ -396,6 +460,34 @@ impl Spec {
     }
 }
 
+/// Lets variables name their auxiliary coordinates, as far as those come along.
+fn name_coordinates(schema: &Schema, variables: &mut [NewVariable]) {
+    let known: Vec<(String, Vec<String>)> = variables
+        .iter()
+        .map(|variable| (variable.path.clone(), variable.dimensions.clone()))
+        .collect();
+    for variable in variables {
+        let field = schema.field_with_name(&variable.path);
+        let Some(names) = field.ok().and_then(|f| f.metadata().get(COORDINATES)) else {
+            continue;
+        };
+        let own = &variable.dimensions;
+        let is_along = |name: &&str| {
+            known.iter().any(|(other, dimensions)| {
+                other == name
+                    && *other != variable.path
+                    && !own.contains(other)
+                    && dimensions.iter().all(|dimension| own.contains(dimension))
+            })
+        };
+        let names: Vec<&str> = names.split_whitespace().filter(is_along).collect();
+        if !names.is_empty() && variable.attributes.get(COORDINATES).is_none() {
+            let names = AttributeValue::Text(names.join(" "));
+            variable.attributes.0.push((COORDINATES.into(), names));
+        }
+    }
+}
+
 /// What a variable of a dataset to be made is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
@@ -427,6 +519,8 @@ impl ColumnSpec {
             "fill_value" => self.fill = Some(number()?),
             "scale_factor" => self.scale = Some(number()?),
             "add_offset" => self.offset = Some(number()?),
+            "width" => self.width = Some(value.trim().parse().map_err(|_| wrong())?),
+            "values" => self.values = Some(value.to_owned()),
             _ => match option.split_once('.') {
                 Some(("attr", name)) => self.attributes.push((name.to_owned(), attribute(value))),
                 _ => return Err(wrong()),
@@ -524,6 +618,42 @@ fn attribute(value: &str) -> AttributeValue {
         Ok(float) => number(ElementType::Float64, float),
         Err(_) => AttributeValue::Text(value.to_owned()),
     }
+}
+
+/// The values of a list, or of `first:last:step`.
+fn values_of(field: &Field, text: &str) -> Result<ArrayRef> {
+    let wrong = || {
+        Error::Invalid(format!(
+            "the values '{text}' of {} are no list of {} values, nor first:last:step",
+            field.name(),
+            field.data_type()
+        ))
+    };
+    let parts: Option<Vec<f64>> = text
+        .split(':')
+        .map(|part| part.trim().parse().ok())
+        .collect();
+    let values: ArrayRef = match parts.as_deref() {
+        Some([first, last, step]) => {
+            let count = ((last - first) / step).round();
+            if !(0.0..MOST_VALUES).contains(&count) {
+                return Err(wrong());
+            }
+            let values = (0u32..).take_while(|at| f64::from(*at) <= count);
+            let values = values.map(|at| first + f64::from(at) * step);
+            Arc::new(Float64Array::from_iter_values(values))
+        }
+        _ => Arc::new(StringArray::from(list(text))),
+    };
+    let options = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
+    let values = cast_with_options(&values, field.data_type(), &options).map_err(|_| wrong())?;
+    if values.is_empty() {
+        return Err(wrong());
+    }
+    Ok(values)
 }
 
 fn list(text: &str) -> Vec<String> {

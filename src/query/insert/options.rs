@@ -17,6 +17,8 @@ pub enum Existing {
     Skip,
     /// Their cells get the new values.
     Replace,
+    /// Their slices are replaced, each as a whole.
+    Overwrite,
 }
 
 /// What is done about cells of new slices, and variables, that no row gives a value.
@@ -77,6 +79,15 @@ impl InsertOptions {
     pub fn replacing(self) -> Self {
         Self {
             existing: Existing::Replace,
+            ..self
+        }
+    }
+
+    /// The same, with slices that are there being replaced, all of their cells.
+    #[must_use]
+    pub fn overwriting(self) -> Self {
+        Self {
+            existing: Existing::Overwrite,
             ..self
         }
     }

@@ -318,7 +318,12 @@ impl<'a> Scatter<'a> {
         let (sink, before) = (self.sink, self.before);
         let name = sink.growing();
         match self.growing()?.1.find(bits, guess) {
-            Found::At(index) if index >= before || existing == Existing::Replace => Ok(Some(index)),
+            Found::At(index)
+                if index >= before
+                    || matches!(existing, Existing::Replace | Existing::Overwrite) =>
+            {
+                Ok(Some(index))
+            }
             Found::At(_) if existing == Existing::Skip => Ok(None),
             Found::At(_) => Err(Error::Invalid(format!(
                 "{name} {} is there already; REPLACE INTO replaces its cells, and \
@@ -397,19 +402,24 @@ impl<'a> Scatter<'a> {
         let Some(slice) = self.slice.take() else {
             return Ok(());
         };
-        if slice.count == slice.set.len() || slice.index < self.before {
+        let is_old = slice.index < self.before;
+        let options = &self.sink.options;
+        if slice.count == slice.set.len() || is_old && options.existing != Existing::Overwrite {
             return Ok(());
         }
-        if self.sink.options.missing == Missing::Fill {
+        if options.missing == Missing::Fill && !is_old {
             self.has_gaps = true;
             return Ok(());
         }
         let first = slice.set.iter().position(|set| !set).unwrap_or(0);
         let sink = self.sink;
         let name = sink.growing();
+        let advice = match is_old {
+            true => "REPLACE INTO replaces only the cells that rows are for",
+            false => "SET hyperslab.insert_missing = 'fill' makes the others missing values",
+        };
         Err(Error::Invalid(format!(
-            "{name} {} has rows for {} of {} cells, the first without one is{}; \
-             SET hyperslab.insert_missing = 'fill' makes the others missing values",
+            "{name} {} has rows for {} of {} cells, the first without one is{}; {advice}",
             slice.value,
             slice.count,
             slice.set.len(),

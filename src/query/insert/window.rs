@@ -304,7 +304,7 @@ impl Gathered {
 }
 
 /// Writes the values of a coordinate behind the `before` that are there.
-pub(super) async fn extend(
+pub(in crate::query) async fn extend(
     transaction: &mut Transaction,
     variable: &Arc<Variable>,
     encoding: &Encoding,

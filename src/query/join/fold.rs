@@ -373,6 +373,8 @@ impl<'a> Fold<'a> {
         output: &[Arc<dyn PhysicalExpr>],
     ) -> Result<Arc<dyn ExecutionPlan>, Stays> {
         let fact = &self.fact.source;
+        let other = self.other.source.watches().iter();
+        let watches: Vec<_> = fact.watches().iter().chain(other).cloned().collect();
         let scan = |columns: Vec<usize>| {
             let options = fact.options.clone();
             let grid = Arc::clone(grid);
@@ -383,6 +385,7 @@ impl<'a> Fold<'a> {
                 options,
                 fact.target_partitions,
             )?
+            .watched(watches.clone())
             .with_limit(fact.limit)
         };
         let bare: Option<Vec<usize>> = output

@@ -42,6 +42,17 @@ async fn the_first_slice_makes_the_target_and_others_extend_it() {
 }
 
 #[tokio::test]
+async fn a_target_may_be_a_directory_of_blosc2_arrays() {
+    let place = Place::new();
+    let days = [place.day(1).await, place.day(2).await, place.day(3).await];
+    let days: Vec<&str> = days.iter().map(String::as_str).collect();
+    for (slices, seen) in [(&days[..2], &[1, 2][..]), (&days[2..], &[1, 2, 3])] {
+        place.append("cube.b2d", slices, json!({})).await.unwrap();
+        assert_alike(&place.sums("cube.b2d").await, &sums_of(seen));
+    }
+}
+
+#[tokio::test]
 async fn slices_of_one_transaction_share_chunks_and_those_that_are_there() {
     let place = Place::new();
     let mut days = Vec::new();

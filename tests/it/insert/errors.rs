@@ -50,8 +50,8 @@ const WRONG: &[(&str, &str)] = &[
         "time",
     ),
     (
-        "INSERT OVERWRITE {t} SELECT * FROM {m}",
-        "INSERT OVERWRITE would remove all that is there",
+        "INSERT OVERWRITE {t} SELECT * FROM {t} WHERE time = '2000-01-04' AND lat > 0",
+        "time 2000-01-04T00:00:00 has rows for 10 of 20 cells",
     ),
     (
         "INSERT INTO {t}.area SELECT lat + 100, lon, area FROM {t}.area",

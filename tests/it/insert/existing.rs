@@ -75,6 +75,30 @@ async fn cells_that_are_there_can_be_replaced() {
 }
 
 #[tokio::test]
+async fn slices_that_are_there_can_be_overwritten_as_a_whole() {
+    for name in ["v2", "v3_sharded"] {
+        let cube = Cube::new(name);
+        let session = session();
+        let sql = format!(
+            "INSERT OVERWRITE '{cube}' SELECT time, lat, lon, area, pr, tas + 1000 FROM '{cube}' \
+             WHERE time BETWEEN '2000-01-04' AND '2000-01-05' UNION ALL SELECT * FROM '{}'",
+            more()
+        );
+        assert_eq!(row(&session, &sql).await.unwrap(), [json!(100)], "{name}");
+        let rows: Vec<Value> = (0..180)
+            .map(|k| {
+                let mut row = expected(k);
+                if (3..=4).contains(&(k / 20)) {
+                    row[3] = json!(f64::from(k + 1000));
+                }
+                row
+            })
+            .collect();
+        assert_eq!(content(&cube.to_string()).await, rows, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn cells_that_are_left_out_are_missing_only_when_asked_for() {
     for name in ["v2", "v3_sharded"] {
         let cube = Cube::new(name);

@@ -16,8 +16,8 @@ pub enum Fault {
     CutRequest,
     /// The store refuses, with this status and code.
     Status(u16, &'static str),
-    /// Another program replaces the object just before.
-    Foreign,
+    /// Another program replaces a text in the object, or puts the same once more, just before.
+    Foreign(&'static str, &'static str),
     /// From here on no request arrives.
     Dead,
     /// The store does what it says, and from there on nothing is answered.
@@ -137,7 +137,7 @@ fn serve(stream: &TcpStream, state: &State) -> std::io::Result<()> {
                     )?;
                     continue;
                 }
-                Fault::Foreign => foreign(state)?,
+                Fault::Foreign(from, to) => foreign(state, from, to)?,
                 Fault::Dead => {
                     state.dead.store(true, Ordering::SeqCst);
                     return stream.shutdown(Shutdown::Both);
@@ -171,8 +171,8 @@ fn forward(state: &State, request: &Message, line: &str) -> std::io::Result<Mess
     answer.ok_or_else(|| std::io::Error::other("no answer"))
 }
 
-/// Replaces the object by one that says the same.
-fn foreign(state: &State) -> std::io::Result<()> {
+/// Replaces a text in the object, which is another one in any case.
+fn foreign(state: &State, from: &str, to: &str) -> std::io::Result<()> {
     // The emulator looks who asks, but not at the signature.
     let key = "Authorization: AWS4-HMAC-SHA256 Credential=test/20000101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
     let host = format!("Host: 127.0.0.1:{}\r\n{key}", state.upstream);
@@ -180,8 +180,10 @@ fn foreign(state: &State) -> std::io::Result<()> {
         head: format!("GET {} HTTP/1.1\r\n{host}\r\n\r\n", state.path).into_bytes(),
         body: Vec::new(),
     };
-    let mut body = forward(state, &get, "GET ")?.body;
-    body.push(b'\n');
+    let body = forward(state, &get, "GET ")?.body;
+    let text = String::from_utf8_lossy(&body);
+    assert!(text.contains(from), "no {from} in {text}");
+    let body = (text.replacen(from, to, 1) + "\n").into_bytes();
     let length = body.len();
     let put = Message {
         head: format!(

@@ -79,12 +79,14 @@ fn a_commit_whose_answer_is_lost_is_neither_a_conflict_nor_done_twice() {
             2,
             Some(true),
         ),
-        (Fault::Foreign, 1, Some(false)),
+        // What it says is the same, so that the commit is made again, but not for ever.
+        (Fault::Foreign("", ""), 2, Some(true)),
+        (Fault::Foreign("", ""), u32::MAX, Some(false)),
     ];
     for (name, document) in documents() {
         for (fault, times, succeeds) in faults {
-            // The foreign program adds a line, with which a repository is damaged.
-            if name == "ice" && matches!(fault, Fault::Foreign) {
+            // The foreign program changes a text, and a repository is none.
+            if name == "ice" && matches!(fault, Fault::Foreign(..)) {
                 continue;
             }
             for _ in 0..if is_full() { 50 } else { 1 } {
@@ -129,6 +131,72 @@ fn a_commit_whose_answer_is_lost_is_neither_a_conflict_nor_done_twice() {
                 }
                 assert!(cube.run(&slices("{}", 9, 1)).status.success());
                 cube.check(10);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_others_change_elsewhere_in_the_metadata_stays_with_the_commit() {
+    let name = "what_others_change_elsewhere_in_the_metadata_stays_with_the_commit";
+    let Some(server) = Server::get(name) else {
+        return;
+    };
+    // A text of the metadata, what another program makes of it, and whether the rows fit both.
+    let v2 = [
+        (
+            r#"".zattrs": {}"#,
+            r#"".zattrs": {"seen": "by others"}"#,
+            true,
+        ),
+        (r#""scale_factor": 0.5"#, r#""scale_factor": 0.25"#, false),
+        (r#""units": "days since"#, r#""units": "hours since"#, false),
+        (r#""shape": [6, 4, 5]"#, r#""shape": [7, 4, 5]"#, false),
+    ];
+    let v3 = [
+        (
+            r#""attributes": {}"#,
+            r#""attributes": {"seen": "by others"}"#,
+            true,
+        ),
+        (r#""scale_factor": 0.5"#, r#""scale_factor": 0.25"#, false),
+    ];
+    for (name, document, changes) in [
+        ("v2", ".zmetadata", &v2[..]),
+        ("v3_sharded", "zarr.json", &v3[..]),
+    ] {
+        for (from, to, fits) in changes {
+            let mut cube = server.cube(name);
+            let path = format!("{}/{document}", cube.path);
+            let proxy = Proxy::start(server.port, &path, Fault::Foreign(from, to), 1);
+            cube.port = proxy.port;
+            let out = cube.run(&format!("INSERT INTO '{{}}' SELECT * FROM '{}'", more()));
+            cube.port = server.port;
+            let message = text(&out.stderr);
+            assert_eq!(proxy.injected(), 1, "{name}: {message}");
+            assert_eq!(out.status.success(), *fits, "{name}, {to}: {message}");
+            if *fits {
+                cube.check(9);
+                let seen = cube.run("SELECT value FROM array_attributes('{}') WHERE name = 'seen'");
+                assert!(
+                    text(&seen.stdout).contains("by others"),
+                    "{}",
+                    text(&seen.stdout)
+                );
+                let log = cube
+                    .run("SELECT operation, lengths FROM array_versions('{}') WHERE version = 1");
+                assert!(
+                    text(&log.stdout).contains("time=9"),
+                    "{}",
+                    text(&log.stdout)
+                );
+                assert!(cube.run(&slices("{}", 9, 1)).status.success());
+                cube.check(10);
+            } else {
+                assert!(
+                    message.contains("nothing was inserted, try again"),
+                    "{message}"
+                );
             }
         }
     }

@@ -54,8 +54,18 @@ pub(super) struct Writer {
     pub(super) fill: Vec<u8>,
     pub(super) pipeline: EncodePipeline,
     pub(super) is_filtered: bool,
-    pub(super) index: IndexKind,
-    pub(super) address: Option<u64>,
+    pub(super) index: Index,
+}
+
+/// How chunks are found.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Index {
+    /// By a version 1 B-tree, which may be made yet.
+    Tree1(Option<u64>),
+    /// By an extensible array, which may be made yet.
+    Extensible(Option<u64>),
+    /// There is but one cell, at this address.
+    Cell(u64),
 }
 
 impl Array {
@@ -122,29 +132,27 @@ impl Array {
         if !self.written.is_empty() {
             let writer = self.writer()?;
             let layout = patch.layout(file)?;
-            let index = match writer.index {
-                IndexKind::Tree1 => {
+            let (before, index) = match writer.index {
+                Index::Tree1(before) => {
                     let shape = tree::Shape {
                         children: superblock.children,
                         extents: layout.extents.clone(),
                     };
                     let puts = self.tree_puts(&writer)?;
-                    tree::insert(output, writer.address, &shape, &puts)?
+                    (before, tree::insert(output, before, &shape, &puts)?)
                 }
-                IndexKind::Extensible => {
+                Index::Extensible(before) => {
                     let mut parameters = layout.array.ok_or_else(|| {
                         Error::Corrupt("its header is damaged: it has no data layout".into())
                     })?;
                     parameters.length_width = writer.is_filtered.then(|| length_width(&layout));
                     let puts = self.array_puts(&writer)?;
-                    extensible::insert(output, writer.address, parameters, &puts)?
+                    let index = extensible::insert(output, before, parameters, &puts)?;
+                    (before, index)
                 }
-                IndexKind::Single(_)
-                | IndexKind::Implicit
-                | IndexKind::Fixed
-                | IndexKind::Tree2 => return Err(no_index(writer.index)),
+                Index::Cell(_) => (None, None),
             };
-            if let Some(index) = index.filter(|_| index != writer.address) {
+            if let Some(index) = index.filter(|_| index != before) {
                 patch.set_index(output, &layout, index)?;
             }
         }
@@ -197,7 +205,7 @@ impl Array {
 
 impl Writer {
     pub(super) fn new(file: &File, address: u64, stored: &Stored, rank: usize) -> Result<Self> {
-        let (chunk, index, tree) = match &stored.place {
+        let (chunk, index) = match &stored.place {
             Place::Chunked {
                 plain_edges: true, ..
             } => {
@@ -210,7 +218,20 @@ impl Writer {
                 index,
                 address,
                 ..
-            } => (chunk, *index, *address),
+            } => {
+                let index = match index {
+                    IndexKind::Tree1 => Index::Tree1(*address),
+                    IndexKind::Extensible => Index::Extensible(*address),
+                    IndexKind::Single(_)
+                    | IndexKind::Implicit
+                    | IndexKind::Fixed
+                    | IndexKind::Tree2 => return Err(no_index(*index)),
+                };
+                (chunk.as_slice(), index)
+            }
+            Place::Contiguous(Some(cell)) if rank == 0 && stored.inner.is_empty() => {
+                (&[] as &[u64], Index::Cell(*cell))
+            }
             Place::Compact(_) => {
                 return Err(Error::Unsupported(
                     "it cannot be written, because it is stored in its header (compact) and not in chunks".into(),
@@ -222,9 +243,6 @@ impl Writer {
                 ));
             }
         };
-        if !matches!(index, IndexKind::Tree1 | IndexKind::Extensible) {
-            return Err(no_index(index));
-        }
         let size = stored
             .element
             .size()
@@ -244,14 +262,13 @@ impl Writer {
             steps.extend(filters);
         }
         Ok(Self {
-            chunk: [chunk.as_slice(), &stored.inner].concat(),
+            chunk: [chunk, &stored.inner].concat(),
             rank,
             size,
             fill: stored.fill.clone(),
             pipeline: EncodePipeline(steps),
             is_filtered,
             index,
-            address: tree,
         })
     }
 }

@@ -15,12 +15,12 @@ const LOOKED_AT: usize = 64;
 
 /// A copy of a file that is being changed.
 #[derive(Debug)]
-pub(super) struct Output {
+pub(in crate::format::hdf5) struct Output {
     replacement: Replacement,
     /// Place of the superblock, which all addresses are relative to.
     base: u64,
-    pub(super) offset_size: usize,
-    pub(super) length_size: usize,
+    pub(in crate::format::hdf5) offset_size: usize,
+    pub(in crate::format::hdf5) length_size: usize,
     /// Bytes of the whole file.
     end: u64,
     /// Ends of places that nothing in the new version refers to, by where they start.
@@ -29,7 +29,7 @@ pub(super) struct Output {
 
 impl Output {
     /// The copy `replacement` of `file`.
-    pub(super) fn new(replacement: Replacement, file: &File) -> Result<Self> {
+    pub(in crate::format::hdf5) fn new(replacement: Replacement, file: &File) -> Result<Self> {
         Ok(Self {
             replacement,
             base: file.absolute(0)?,
@@ -41,7 +41,7 @@ impl Output {
     }
 
     /// Bytes of the whole file.
-    pub(super) fn end(&self) -> u64 {
+    pub(in crate::format::hdf5) fn end(&self) -> u64 {
         self.end
     }
 
@@ -49,7 +49,7 @@ impl Output {
     ///
     /// # Errors
     /// `Io` when the storage fails.
-    pub(super) fn finish(self) -> Result<Replacement> {
+    pub(in crate::format::hdf5) fn finish(self) -> Result<Replacement> {
         self.replacement.set_length(self.end)?;
         Ok(self.replacement)
     }
@@ -58,7 +58,7 @@ impl Output {
     ///
     /// # Errors
     /// `Corrupt` when they are not within the file, `Io` when the storage fails.
-    pub(super) fn read(&self, address: u64, length: usize) -> Result<Vec<u8>> {
+    pub(in crate::format::hdf5) fn read(&self, address: u64, length: usize) -> Result<Vec<u8>> {
         let place = self.place(address, length)?;
         let mut bytes = vec![0; length];
         self.replacement.read(place, &mut bytes)?;
@@ -69,13 +69,13 @@ impl Output {
     ///
     /// # Errors
     /// As [`Output::read`].
-    pub(super) fn write(&self, address: u64, bytes: &[u8]) -> Result<()> {
+    pub(in crate::format::hdf5) fn write(&self, address: u64, bytes: &[u8]) -> Result<()> {
         self.replacement
             .write(self.place(address, bytes.len())?, bytes)
     }
 
     /// Gives a place in the file back, to which nothing will refer any more: nobody reads this version yet.
-    pub(super) fn release(&mut self, place: u64, length: u64) {
+    pub(in crate::format::hdf5) fn release(&mut self, place: u64, length: u64) {
         let Some(mut end) = place.checked_add(length).filter(|end| *end <= self.end) else {
             return;
         };
@@ -111,7 +111,7 @@ impl Output {
     ///
     /// # Errors
     /// `Unsupported` when the file becomes larger than its addresses can say, `Io` when the storage fails.
-    pub(super) fn put(&mut self, bytes: &[u8]) -> Result<u64> {
+    pub(in crate::format::hdf5) fn put(&mut self, bytes: &[u8]) -> Result<u64> {
         let length = bytes.len() as u64;
         let place = match self.take(length) {
             Some(place) => place,
@@ -170,14 +170,14 @@ fn too_large() -> Error {
 
 /// Fields one after another, little-endian.
 #[derive(Debug, Default)]
-pub(super) struct Fields(pub(super) Vec<u8>);
+pub(in crate::format::hdf5) struct Fields(pub(in crate::format::hdf5) Vec<u8>);
 
 impl Fields {
     /// An unsigned integer of `width` bytes, at most 8.
     ///
     /// # Errors
     /// `Unsupported` when it needs more.
-    pub(super) fn uint(&mut self, value: u64, width: usize) -> Result<()> {
+    pub(in crate::format::hdf5) fn uint(&mut self, value: u64, width: usize) -> Result<()> {
         let bytes = value.to_le_bytes();
         let (low, high) = bytes.split_at_checked(width).ok_or_else(too_large)?;
         if high.iter().any(|byte| *byte != 0) {
@@ -193,7 +193,11 @@ impl Fields {
     ///
     /// # Errors
     /// As [`Fields::uint`].
-    pub(super) fn address(&mut self, address: Option<u64>, width: usize) -> Result<()> {
+    pub(in crate::format::hdf5) fn address(
+        &mut self,
+        address: Option<u64>,
+        width: usize,
+    ) -> Result<()> {
         match address {
             Some(address) => self.uint(address, width),
             None => {
@@ -203,12 +207,12 @@ impl Fields {
         }
     }
 
-    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+    pub(in crate::format::hdf5) fn bytes(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
 
     /// The fields with their checksum.
-    pub(super) fn signed(mut self) -> Vec<u8> {
+    pub(in crate::format::hdf5) fn signed(mut self) -> Vec<u8> {
         let sum = jenkins_lookup3(&self.0);
         self.0.extend_from_slice(&sum.to_le_bytes());
         self.0
@@ -216,7 +220,7 @@ impl Fields {
 }
 
 /// Puts the checksum of `bytes`, without the last four, in the last four.
-pub(super) fn sign(bytes: &mut [u8]) {
+pub(in crate::format::hdf5) fn sign(bytes: &mut [u8]) {
     if let Some((body, sum)) = bytes.split_last_chunk_mut::<4>() {
         *sum = jenkins_lookup3(body).to_le_bytes();
     }
