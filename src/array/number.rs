@@ -155,7 +155,7 @@ mod tests {
             (
                 float(1e20),
                 ElementType::Float32,
-                bytes(&[0x8c, 0x78, 0xad, 0x60]),
+                bytes(&[0xec, 0x78, 0xad, 0x60]),
             ),
             (integer(1), ElementType::Utf32(2), None),
         ] {

@@ -233,10 +233,10 @@ impl Arrays {
         Ok(())
     }
 
-    /// Gives arrays the shapes that they have got in `other`.
-    pub(super) fn take_shapes(&mut self, other: &Self) {
+    /// Gives the arrays the shapes that those of the same paths have got among others.
+    pub(super) fn take_shapes(&mut self, others: &Self) {
         for (path, array) in &mut self.arrays {
-            if let Some(other) = other.arrays.get(path).filter(|other| other.is_changed()) {
+            if let Some(other) = others.arrays.get(path).filter(|other| other.is_changed()) {
                 array.shape.clone_from(&other.shape);
             }
         }

@@ -85,7 +85,7 @@ fn a_commit_whose_answer_is_lost_is_neither_a_conflict_nor_done_twice() {
     ];
     for (name, document) in documents() {
         for (fault, times, succeeds) in faults {
-            // The foreign program changes a text, and a repository is none.
+            // The foreign program adds a line, with which a repository is damaged.
             if name == "ice" && matches!(fault, Fault::Foreign(..)) {
                 continue;
             }

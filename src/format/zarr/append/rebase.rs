@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::arrays::Array;
 use super::{ZarrAppender, begin};
 use crate::array::Attributes;
 use crate::error::Result;
+use crate::format::zarr::arrays::Array;
 
 impl ZarrAppender {
     /// Begins anew from what is there now, with the same change; `false` when that would not be the same change any more.
