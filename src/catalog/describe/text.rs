@@ -241,6 +241,7 @@ fn format_name(format: &'static str) -> &'static str {
         "netcdf3" => "netCDF-3",
         "hdf5" => "HDF5",
         "zarr" => "Zarr",
+        "icechunk" => "Icechunk",
         "blosc2" => "Blosc2",
         other => other,
     }
