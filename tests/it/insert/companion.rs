@@ -77,7 +77,7 @@ async fn what_companions_say_is_found_by_the_version_that_they_were_with() {
     let [key] = log.0[1].companions.as_slice() else {
         panic!("{log:?}");
     };
-    assert_eq!(with().await, [key.clone()]);
+    assert_eq!(with().await, std::slice::from_ref(key));
     let said = store.get(key).await.unwrap().unwrap();
     let said: Value = serde_json::from_slice(&said).unwrap();
     assert_eq!(said, json!([["time", [4], 4, 130]]));
@@ -88,5 +88,5 @@ async fn what_companions_say_is_found_by_the_version_that_they_were_with() {
     let options = AppendOptions::default();
     let removed = target.vacuum(Vacuum::Removed, options).await.unwrap();
     assert_eq!(removed, [orphan]);
-    assert_eq!(with().await, [key.clone()]);
+    assert_eq!(with().await, std::slice::from_ref(key));
 }
