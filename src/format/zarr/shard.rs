@@ -204,17 +204,12 @@ impl Shards {
 
     async fn read(&self, object: &str) -> Result<Option<Shard>> {
         // An append replaces the last shards: their chunks must not be looked for where they were before.
-        let object = match self.store.stamped(object) {
-            Ok(object) => object,
+        let (object, size) = match self.store.stamped(object).await {
+            Ok(found) => found,
             Err(Error::NotFound(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
         let object = object.as_str();
-        let size = match self.store.size(object).await {
-            Ok(size) => size,
-            Err(Error::NotFound(_)) => return Ok(None),
-            Err(error) => return Err(error),
-        };
         let decoded = self.entries * ENTRY;
         let stored = decoded + self.sharding.index_extra;
         let offset = match self.sharding.location {
