@@ -7,6 +7,14 @@ pub mod icechunk;
 pub mod netcdf3;
 mod region;
 mod versions;
+#[cfg_attr(
+    not(feature = "icechunk"),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "repositories keep the metadata of Zarr, and use parts of it that nothing else does"
+    )
+)]
 pub mod zarr;
 
 use std::fmt::Debug;

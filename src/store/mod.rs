@@ -12,7 +12,7 @@ use bytes::Bytes;
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, RetryConfig};
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt, RetryConfig};
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
@@ -28,7 +28,7 @@ pub mod write;
 /// Open file handles kept per location.
 const OPEN_FILES: usize = 64;
 
-/// What in a key is followed by the stamp of a file; no path has it.
+/// What in a key is followed by the stamp of an object; no path has it.
 const STAMP: char = '\0';
 
 /// A location and the objects below it.
@@ -318,13 +318,16 @@ impl Store {
         match &self.backend {
             Backend::Local { .. } => self.range_local(key, offset, length),
             Backend::Remote { objects, prefix } => {
-                let bytes = objects
-                    .get_range(
-                        &below(prefix, key),
-                        offset..offset.saturating_add(length as u64),
-                    )
-                    .await
-                    .map_err(|e| self.remote_failed(key, e))?;
+                let (plain, stamp) = split(key);
+                let options = GetOptions {
+                    range: Some((offset..offset.saturating_add(length as u64)).into()),
+                    if_match: stamp.map(str::to_owned),
+                    ..GetOptions::default()
+                };
+                let got = objects.get_opts(&below(prefix, plain), options).await;
+                let got = got.map_err(|e| self.remote_failed(key, e))?;
+                let bytes = got.bytes().await;
+                let bytes = bytes.map_err(|e| self.remote_failed(key, e))?;
                 if bytes.len() == length {
                     Ok(bytes)
                 } else {
@@ -456,20 +459,31 @@ impl Store {
         Ok(entries)
     }
 
-    /// The key of a local object as it is now: what is read by it is of this object, and a `Conflict` once another one has
-    /// taken its place. Of a store that is not local, the same key.
+    /// The key of an object as it is now, and its size: what is read by this key is of this object, and a `Conflict` once
+    /// another one has taken its place.
     ///
     /// # Errors
     /// `NotFound` when there is no such object, `Io` when the storage fails.
-    pub fn stamped(&self, key: &str) -> Result<String> {
-        let Backend::Local { root, files, aside } = &self.backend else {
-            return Ok(key.to_owned());
-        };
-        let file = open(root, aside, key).map_err(|e| self.failed(key, e))?;
-        let metadata = file.metadata().map_err(|e| self.failed(key, e))?;
-        let key = format!("{key}{STAMP}{}", stamp(&metadata));
-        keep(files, &key, Arc::new(file));
-        Ok(key)
+    pub async fn stamped(&self, key: &str) -> Result<(String, u64)> {
+        match &self.backend {
+            Backend::Local { root, files, aside } => {
+                let file = open(root, aside, key).map_err(|e| self.failed(key, e))?;
+                let metadata = file.metadata().map_err(|e| self.failed(key, e))?;
+                let key = format!("{key}{STAMP}{}", stamp(&metadata));
+                keep(files, &key, Arc::new(file));
+                Ok((key, metadata.len()))
+            }
+            Backend::Remote { objects, prefix } => {
+                let head = objects.head(&below(prefix, key)).await;
+                let head = head.map_err(|e| self.remote_failed(key, e))?;
+                // Nothing matches a weak tag.
+                let key = match head.e_tag.filter(|tag| !tag.starts_with("W/")) {
+                    Some(tag) => format!("{key}{STAMP}{tag}"),
+                    None => key.to_owned(),
+                };
+                Ok((key, head.size))
+            }
+        }
     }
 
     fn file(&self, key: &str) -> Result<Arc<File>> {
@@ -479,15 +493,12 @@ impl Store {
         if let Some(file) = files.lock().get(key) {
             return Ok(Arc::clone(file));
         }
-        let plain = unstamped(key);
+        let (plain, expected) = split(key);
         let file = Arc::new(open(root, aside, plain).map_err(|e| self.failed(key, e))?);
-        if let Some(expected) = key.strip_prefix(plain).filter(|stamp| !stamp.is_empty()) {
+        if let Some(expected) = expected {
             let metadata = file.metadata().map_err(|e| self.failed(key, e))?;
-            if expected.strip_prefix(STAMP) != Some(stamp(&metadata).as_str()) {
-                return Err(Error::Conflict(format!(
-                    "{} was replaced while it was read; read it again",
-                    self.place(key)
-                )));
+            if expected != stamp(&metadata) {
+                return Err(self.replaced(key));
             }
         }
         keep(files, key, Arc::clone(&file));
@@ -522,6 +533,13 @@ impl Store {
         ))
     }
 
+    fn replaced(&self, key: &str) -> Error {
+        Error::Conflict(format!(
+            "{} was replaced while it was read; read it again",
+            self.place(key)
+        ))
+    }
+
     fn not_local(&self) -> Error {
         Error::Unsupported(format!("{} is not a local path", self.location))
     }
@@ -539,6 +557,7 @@ impl Store {
             object_store::Error::NotFound { .. } => {
                 Error::NotFound(format!("{} does not exist", self.place(key)))
             }
+            object_store::Error::Precondition { .. } => self.replaced(key),
             error => Error::io(format!("{} cannot be read", self.place(key)), error),
         }
     }
@@ -547,7 +566,15 @@ impl Store {
 /// The key of an object, whatever it has to be; see [`Store::stamped`].
 #[must_use]
 pub fn unstamped(key: &str) -> &str {
-    key.split_once(STAMP).map_or(key, |(key, _)| key)
+    split(key).0
+}
+
+/// A key without its stamp, and that.
+fn split(key: &str) -> (&str, Option<&str>) {
+    match key.split_once(STAMP) {
+        Some((key, stamp)) => (key, Some(stamp)),
+        None => (key, None),
+    }
 }
 
 /// What no other file is.
@@ -620,7 +647,8 @@ mod tests {
         let store = Store::open(directory.path().to_str().unwrap()).unwrap();
         let put = |name: &str, bytes: &str| fs::write(directory.path().join(name), bytes).unwrap();
         put("a", "old bytes");
-        let key = store.stamped("a").unwrap();
+        let (key, size) = store.stamped("a").await.unwrap();
+        assert_eq!(size, 9);
         assert_eq!(unstamped(&key), "a");
         put("b", "other bytes");
         fs::rename(directory.path().join("b"), directory.path().join("a")).unwrap();
@@ -638,7 +666,23 @@ mod tests {
             directory.path().display()
         );
         assert_eq!(error.to_string(), said);
-        let key = store.stamped("a").unwrap();
+        let (key, _) = store.stamped("a").await.unwrap();
         assert_eq!(store.range(&key, 0, 5).await.unwrap(), "other");
+    }
+
+    #[tokio::test]
+    async fn a_stamped_key_is_of_one_object_of_an_object_store() {
+        let objects: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+        let store = Store::with_objects("memory", Arc::clone(&objects), Path::from("data"));
+        let path = Path::from("data/a");
+        let put = |bytes: &'static str| objects.put(&path, bytes.into());
+        put("old bytes").await.unwrap();
+        let (key, size) = store.stamped("a").await.unwrap();
+        assert_eq!((unstamped(&key), size), ("a", 9));
+        assert_eq!(store.range(&key, 4, 5).await.unwrap(), "bytes");
+        put("other bytes").await.unwrap();
+        let error = store.range(&key, 4, 5).await.unwrap_err();
+        assert!(matches!(error, Error::Conflict(_)), "{error}");
+        assert_eq!(store.range("a", 0, 5).await.unwrap(), "other");
     }
 }

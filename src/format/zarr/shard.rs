@@ -212,13 +212,6 @@ impl Shards {
         Ok(shard)
     }
 
-    /// The key of a shard as it is now, and its size.
-    async fn stamped(&self, object: &str) -> Result<(Arc<str>, u64)> {
-        let object = self.store.stamped(object)?;
-        let size = self.store.size(&object).await?;
-        Ok((object.into(), size))
-    }
-
     async fn read(&self, number: u64) -> Result<Option<Shard>> {
         let address = self.objects.locate(&[number]).await?.pop();
         let (whole, size) = match address {
@@ -229,8 +222,8 @@ impl Shards {
                 )));
             }
             // An append replaces the last shards: their chunks must not be looked for where they were before.
-            Some(ChunkAddress::Object(object)) => match self.stamped(&object).await {
-                Ok((object, size)) => (Whole::Stored(object, 0), size),
+            Some(ChunkAddress::Object(object)) => match self.store.stamped(&object).await {
+                Ok((object, size)) => (Whole::Stored(object.into(), 0), size),
                 Err(Error::NotFound(_)) => return Ok(None),
                 Err(error) => return Err(error),
             },
