@@ -8,8 +8,8 @@ use crate::array::chunk::{ChunkAddress, ChunkGrid, ChunkIndex, ElementOrder};
 use crate::array::dtype::ElementType;
 use crate::array::number;
 use crate::array::{AttributeValue, Attributes, Dataset, Dimension, Group, Layout, Variable};
-use crate::codec::CodecPipeline;
-use crate::codec::encode::Encoder;
+use crate::codec::encode::{Encoder, FrameChecksum};
+use crate::codec::{Codec, CodecPipeline};
 use crate::error::{Error, Result};
 
 /// A dataset to be created.
@@ -111,6 +111,32 @@ impl Codecs {
             .map(str::trim)
             .filter(|step| !step.is_empty());
         steps.map(step).collect::<Result<_>>().map(Self::Steps)
+    }
+}
+
+impl Codecs {
+    /// The steps that a pipeline undoes; of how hard they have tried it says nothing.
+    #[must_use]
+    pub fn like(pipeline: &CodecPipeline) -> Self {
+        let step = |codec: &Codec| {
+            Some(match codec {
+                Codec::ByteSwap(_) | Codec::Blosc => return None,
+                Codec::Shuffle(size) => Encoder::Shuffle(*size),
+                Codec::Zlib => Encoder::Zlib { level: 4 },
+                Codec::Gzip => Encoder::Gzip { level: 5 },
+                Codec::Zstd => Encoder::Zstd {
+                    level: 3,
+                    checksum: FrameChecksum::Absent,
+                },
+                Codec::Lz4 => Encoder::Lz4,
+                Codec::Fletcher32 => Encoder::Fletcher32,
+                Codec::Crc32c => Encoder::Crc32c,
+            })
+        };
+        match pipeline.0.contains(&Codec::Blosc) {
+            true => Self::Usual,
+            false => Self::Steps(pipeline.0.iter().filter_map(step).collect()),
+        }
     }
 }
 
@@ -268,6 +294,7 @@ impl NewVariable {
                 fill: self.fill.clone().unwrap_or_default(),
             }),
             index: Arc::new(Unwritten),
+            members: None,
         }))
     }
 }

@@ -190,6 +190,25 @@ impl IndexSet {
         }
     }
 
+    /// The indices within `range`, counted from its start.
+    #[must_use]
+    pub fn within(&self, range: &Range<u64>) -> Self {
+        let mut inside = self.clip(range);
+        for run in &mut inside.runs {
+            *run = run.start - range.start..run.end - range.start;
+        }
+        inside
+    }
+
+    /// The indices, each larger by `by`.
+    #[must_use]
+    pub fn shifted(mut self, by: u64) -> Self {
+        for run in &mut self.runs {
+            *run = run.start.saturating_add(by)..run.end.saturating_add(by);
+        }
+        self
+    }
+
     /// The indices for which `keep`, one flag an index of this set, is true.
     #[must_use]
     pub fn filter(&self, keep: &[bool]) -> Self {

@@ -6,6 +6,7 @@ pub mod contiguous;
 pub mod cut;
 pub mod dtype;
 pub mod hyperslab;
+pub mod members;
 pub mod number;
 pub mod slab;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::array::chunk::{ChunkGrid, ChunkIndex, ElementOrder};
 use crate::array::dtype::ElementType;
+use crate::array::members::Members;
 use crate::codec::CodecPipeline;
 
 /// A dataset as its metadata describes it; no chunk has been read.
@@ -148,6 +150,8 @@ pub struct Variable {
     pub layout: Arc<Layout>,
     /// Where its chunks are.
     pub index: Arc<dyn ChunkIndex>,
+    /// The variables whose cells and chunks its own are, where it belongs to several datasets that are read as one.
+    pub members: Option<Arc<Members>>,
 }
 
 impl Variable {

@@ -341,6 +341,12 @@ fn snapshots(opened: &Opened, versions: &dyn Versions) -> Result<RecordBatch> {
 
 /// The versions that can be read, and those that cannot any more.
 fn versions(opened: &Opened) -> Result<RecordBatch> {
+    if !opened.members.is_empty() {
+        return Err(engine_error(Error::Unsupported(format!(
+            "{}: each of the files has versions of its own",
+            opened.store.location()
+        ))));
+    }
     let log = block_on(Log::read(&opened.store))
         .map_err(DataFusionError::IoError)?
         .within(|| opened.store.location())
@@ -391,56 +397,78 @@ fn chunks(opened: &Opened, name: &str) -> Result<RecordBatch> {
             opened.store.location()
         )))
     })?;
-    let grid = &variable.layout.grid;
-    let numbers: Vec<u64> = (0..grid.len()).collect();
-    let addresses = block_on(variable.index.locate(&numbers))
-        .map_err(DataFusionError::IoError)?
-        .within(|| format!("{}: {name}", opened.store.location()))
-        .map_err(engine_error)?;
+    let mut parts = Vec::new();
+    match &variable.members {
+        None => parts.push((opened, variable, 0, 0)),
+        Some(members) => {
+            for part in &members.parts {
+                let file = opened.members.get(part.dataset).map_or(opened, Arc::as_ref);
+                parts.push((file, &part.variable, members.axis, part.range.start));
+            }
+        }
+    }
     let mut coords = ListBuilder::new(UInt64Builder::new());
     let mut starts = ListBuilder::new(UInt64Builder::new());
     let (mut kinds, mut objects) = (Vec::new(), Vec::new());
     let (mut offsets, mut lengths) = (Vec::new(), Vec::new());
-    for (number, address) in numbers.iter().zip(addresses) {
-        for (at, extent) in grid.coord(*number).iter().zip(grid.chunk_shape()) {
-            coords.values().append_value(*at);
-            starts.values().append_value(at * extent);
-        }
-        coords.append(true);
-        starts.append(true);
-        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        let (kind, object, offset, length) = match address {
-            ChunkAddress::Missing => ("missing", None, None, None),
-            ChunkAddress::Inline(bytes) | ChunkAddress::Encoded(bytes) => {
-                ("inline", None, None, Some(signed(bytes.len() as u64)))
+    let mut numbers: Vec<u64> = Vec::new();
+    let mut files: Vec<&str> = Vec::new();
+    for (file, variable, axis, first) in parts {
+        let grid = &variable.layout.grid;
+        let own: Vec<u64> = (0..grid.len()).collect();
+        let addresses = block_on(variable.index.locate(&own))
+            .map_err(DataFusionError::IoError)?
+            .within(|| format!("{}: {name}", file.store.location()))
+            .map_err(engine_error)?;
+        for (number, address) in own.iter().zip(addresses) {
+            for (dim, (at, extent)) in grid
+                .coord(*number)
+                .iter()
+                .zip(grid.chunk_shape())
+                .enumerate()
+            {
+                coords.values().append_value(*at);
+                let before = if dim == axis { first } else { 0 };
+                starts.values().append_value(before + at * extent);
             }
-            ChunkAddress::Range {
-                object,
-                offset,
-                length,
-                ..
-            } => (
-                "range",
-                Some(object),
-                Some(signed(offset)),
-                Some(signed(length)),
-            ),
-            ChunkAddress::Foreign {
-                location,
-                offset,
-                length,
-            } => (
-                "foreign",
-                Some(location),
-                Some(signed(offset)),
-                Some(signed(length)),
-            ),
-            ChunkAddress::Object(object) => ("object", Some(object), None, None),
-        };
-        kinds.push(kind);
-        objects.push(object.map(|object| unstamped(&object).to_owned()));
-        offsets.push(offset);
-        lengths.push(length);
+            coords.append(true);
+            starts.append(true);
+            let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+            let (kind, object, offset, length) = match address {
+                ChunkAddress::Missing => ("missing", None, None, None),
+                ChunkAddress::Inline(bytes) | ChunkAddress::Encoded(bytes) => {
+                    ("inline", None, None, Some(signed(bytes.len() as u64)))
+                }
+                ChunkAddress::Range {
+                    object,
+                    offset,
+                    length,
+                    ..
+                } => (
+                    "range",
+                    Some(object),
+                    Some(signed(offset)),
+                    Some(signed(length)),
+                ),
+                ChunkAddress::Foreign {
+                    location,
+                    offset,
+                    length,
+                } => (
+                    "foreign",
+                    Some(location),
+                    Some(signed(offset)),
+                    Some(signed(length)),
+                ),
+                ChunkAddress::Object(object) => ("object", Some(object), None, None),
+            };
+            kinds.push(kind);
+            objects.push(object.map(|object| unstamped(&object).to_owned()));
+            offsets.push(offset);
+            lengths.push(length);
+        }
+        files.extend(own.iter().map(|_| file.store.location()));
+        numbers.extend(own);
     }
     batch(vec![
         ("chunk", Arc::new(UInt64Array::from(numbers))),
@@ -450,6 +478,7 @@ fn chunks(opened: &Opened, name: &str) -> Result<RecordBatch> {
         ("object", Arc::new(StringArray::from(objects))),
         ("offset", Arc::new(Int64Array::from(offsets))),
         ("length", Arc::new(Int64Array::from(lengths))),
+        ("file", Arc::new(StringArray::from(files))),
     ])
 }
 

@@ -71,7 +71,7 @@ impl LiveTable {
     }
 }
 
-async fn now(catalog: &Catalog, place: &Place) -> Result<Arc<dyn TableProvider>> {
+async fn now(catalog: &Arc<Catalog>, place: &Place) -> Result<Arc<dyn TableProvider>> {
     let opened = catalog.open_as(&place.location, Some(&place.format)).await;
     let opened = opened.map_err(engine_error)?;
     let parts = match &place.table {

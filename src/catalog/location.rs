@@ -1,4 +1,5 @@
-//! Locations that name a version: `path#version=3`, `path#branch=dev`, `path#tag=v1`, `path#snapshot=ID`.
+//! Locations that name a version: `path#version=3`, `path#branch=dev`, `path#tag=v1`, `path#snapshot=ID`; or the dimension
+//! along which files are put together: `dir/*.nc#along=time`.
 
 use crate::format::Reference;
 
@@ -15,10 +16,21 @@ const KINDS: [(&str, Names); 4] = [
     ("#snapshot=", Reference::Snapshot),
 ];
 
-/// A location without the version that it names, and what is left of it, from `#` on; that is empty where it names none.
+/// What stands before the name of a dimension.
+const ALONG: &str = "#along=";
+
+/// The dimension that the end of a location names, which [`split`] has found.
+#[must_use]
+pub fn along(end: &str) -> Option<&str> {
+    end.strip_prefix(ALONG)
+}
+
+/// A location without the version or dimension that it names, and what is left of it, from `#` on; that is empty where it
+/// names none.
 #[must_use]
 pub fn split(location: &str) -> (&str, &str) {
-    let at = KINDS.iter().filter_map(|(kind, _)| location.rfind(kind));
+    let kinds = KINDS.iter().map(|(kind, _)| *kind).chain([ALONG]);
+    let at = kinds.filter_map(|kind| location.rfind(kind));
     at.max()
         .and_then(|at| location.split_at_checked(at))
         .unwrap_or((location, ""))
@@ -58,6 +70,9 @@ mod tests {
             assert_eq!(parse(location), expected, "{location}");
             let (base, rest) = split(location);
             assert_eq!(format!("{base}{rest}"), location);
+            assert_eq!(along(rest), None);
         }
+        let (base, rest) = split("a/*.nc#along=time");
+        assert_eq!((base, along(rest)), ("a/*.nc", Some("time")));
     }
 }

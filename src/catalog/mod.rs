@@ -3,7 +3,9 @@
 pub mod copy;
 pub mod describe;
 pub mod factory;
+mod files;
 pub mod functions;
+mod grow;
 pub mod live;
 pub mod location;
 pub mod provider;
@@ -19,6 +21,7 @@ use crate::append::log::{self, Log};
 use crate::append::{self, Target};
 use crate::array::cut::cut;
 use crate::array::{Dataset, Group, Variable};
+use crate::catalog::files::{Files, Together};
 use crate::catalog::tables::TableParts;
 use crate::cf::join_words;
 use crate::cf::roles::{self, Role};
@@ -64,6 +67,10 @@ pub struct Opened {
     pub reference: Option<Reference>,
     /// What takes changes; an earlier version does not.
     pub target: Option<Target>,
+    /// The files that it is made of, if it is several, in their order.
+    pub members: Vec<Arc<Opened>>,
+    /// How they were put together.
+    together: Option<Together>,
     /// Its tables, once they have been asked for.
     tables: OnceLock<Vec<TableParts>>,
 }
@@ -86,7 +93,8 @@ pub fn format_called(name: &str) -> Option<&'static dyn Format> {
 }
 
 impl Catalog {
-    /// Opens the dataset at a location, a path or URL, in whichever format it is.
+    /// Opens the dataset at a location, a path or URL, in whichever format it is. A location with `*`, `?` or `[…]` in it
+    /// means several files, which are put together along a dimension: the one along which they differ, or `#along=time`.
     ///
     /// # Errors
     /// `NotFound` when there is nothing, `Unsupported` when it is in none of the formats, and what the format says.
@@ -101,6 +109,16 @@ impl Catalog {
     /// As [`Catalog::open`]; `Invalid` when the dataset is not of the format asked for, `NotFound` when it has no such
     /// version.
     pub async fn open_as(&self, location: &str, format: Option<&str>) -> Result<Arc<Opened>> {
+        let (place, marks) = location::split(location);
+        let along = location::along(marks);
+        if let Some(files) = Files::of(place, along) {
+            return files.open(self, format).await.map(Arc::new);
+        }
+        if along.is_some() {
+            return Err(Error::Invalid(format!(
+                "{location}: only several files, {place} with * in it, are put together along a dimension"
+            )));
+        }
         let (location, reference) = location::parse(location);
         let store = Store::open(location)?;
         let Some(reference) = reference else {
@@ -120,6 +138,8 @@ impl Catalog {
                 format: found,
                 target: branch.map(|branch| target.on(Some(branch))),
                 reference: Some(reference),
+                members: Vec::new(),
+                together: None,
                 tables: OnceLock::new(),
             }));
         }
@@ -148,6 +168,8 @@ impl Catalog {
             format: opened.format,
             reference: None,
             target: None,
+            members: Vec::new(),
+            together: None,
             tables: OnceLock::new(),
         }))
     }
@@ -272,6 +294,8 @@ async fn open(store: Store, kind: Kind, format: Option<&str>) -> Result<Opened> 
         dataset,
         format: found,
         reference: None,
+        members: Vec::new(),
+        together: None,
         tables: OnceLock::new(),
     })
 }

@@ -10,7 +10,7 @@ use datafusion::datasource::TableType;
 use datafusion::error::DataFusionError;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use crate::catalog::{Catalog, Opened, location, tables};
+use crate::catalog::{Catalog, Opened, grow, location, tables};
 use crate::error::Error;
 use crate::query::engine_error;
 use crate::query::insert::InsertTarget;
@@ -203,7 +203,10 @@ impl SchemaProvider for DatasetSchema {
 ///
 /// # Errors
 /// As [`tables::main_table`] and [`tables::grid`].
-pub async fn main_provider(catalog: &Catalog, opened: &Opened) -> Result<Arc<dyn TableProvider>> {
+pub async fn main_provider(
+    catalog: &Arc<Catalog>,
+    opened: &Opened,
+) -> Result<Arc<dyn TableProvider>> {
     let parts = tables::main_table(opened).map_err(engine_error)?;
     provider(catalog, opened, &parts).await
 }
@@ -213,7 +216,7 @@ pub async fn main_provider(catalog: &Catalog, opened: &Opened) -> Result<Arc<dyn
 /// # Errors
 /// As [`tables::grid`].
 pub async fn provider(
-    catalog: &Catalog,
+    catalog: &Arc<Catalog>,
     opened: &Opened,
     parts: &tables::TableParts,
 ) -> Result<Arc<dyn TableProvider>> {
@@ -225,7 +228,7 @@ pub async fn provider(
 /// # Errors
 /// As [`tables::grid`].
 pub async fn ordered(
-    catalog: &Catalog,
+    catalog: &Arc<Catalog>,
     opened: &Opened,
     parts: &tables::TableParts,
     columns: &[String],
@@ -235,12 +238,16 @@ pub async fn ordered(
         .await
         .map_err(engine_error)?;
     let table = ArrayTable::new(Arc::new(grid.ordered(columns)));
+    if let Some(target) = grow::target(catalog, opened, parts, &options) {
+        return Ok(Arc::new(table.with_target(target)));
+    }
     Ok(Arc::new(match opened.target.clone() {
         None => table,
         Some(target) => table.with_target(InsertTarget {
             target,
             decode: tables::decode_options(opened, &options),
             group: parts.group().to_owned(),
+            files: None,
         }),
     }))
 }
@@ -279,7 +286,7 @@ pub(crate) fn block_on<T: Send>(future: impl Future<Output = T> + Send) -> std::
 ///
 /// # Errors
 /// As [`Catalog::open`].
-pub(crate) fn open_blocking(catalog: &Catalog, location: &str) -> Result<Arc<Opened>> {
+pub(crate) fn open_blocking(catalog: &Arc<Catalog>, location: &str) -> Result<Arc<Opened>> {
     block_on(catalog.open(location))
         .map_err(DataFusionError::IoError)?
         .map_err(engine_error)

@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
+
+use crate::array::hyperslab::Selection;
 use crate::array::{Group, Variable};
 use crate::catalog::Opened;
 use crate::cf::decode::{DecodeOptions, Decoding};
@@ -10,6 +13,9 @@ use crate::cf::roles::{self, Role};
 use crate::error::{Error, Result, Within};
 use crate::query::HyperslabOptions;
 use crate::query::grid::{Grid, GridParts, GridVariable};
+use crate::query::members::Members;
+use crate::read::{self, Buffers};
+use crate::store::Store;
 
 /// A table of a dataset, before its coordinates are read.
 #[derive(Clone, Debug)]
@@ -150,13 +156,7 @@ pub fn unreadable(opened: &Opened, path: &str) -> Option<String> {
 /// # Errors
 /// When a coordinate cannot be read or decoded.
 pub async fn grid(opened: &Opened, table: &TableParts, options: &HyperslabOptions) -> Result<Grid> {
-    let decode = decode_options(opened, options);
-    let decoded = |variable: &Arc<Variable>| -> Result<GridVariable> {
-        Ok(GridVariable {
-            decoding: Arc::new(Decoding::new(variable, &decode)?),
-            variable: Arc::clone(variable),
-        })
-    };
+    let decoded = |variable: &Arc<Variable>| decoded(opened, variable, options);
     let coordinates = table
         .coordinates
         .iter()
@@ -187,9 +187,71 @@ pub async fn grid(opened: &Opened, table: &TableParts, options: &HyperslabOption
         variables,
         index_columns: options.index_columns,
     };
-    Grid::open(&opened.store, parts)
+    let store = opened
+        .members
+        .first()
+        .map_or(&opened.store, |first| &first.store);
+    Grid::open(store, parts)
         .await
         .within(|| opened.store.location())
+}
+
+/// A variable with its decoding, or those of the files that it is continued in.
+fn decoded(
+    opened: &Opened,
+    variable: &Arc<Variable>,
+    options: &HyperslabOptions,
+) -> Result<GridVariable> {
+    let Some(parts) = &variable.members else {
+        return Ok(GridVariable {
+            decoding: Arc::new(Decoding::new(variable, &decode_options(opened, options))?),
+            variable: Arc::clone(variable),
+            store: opened.store.clone(),
+            members: None,
+        });
+    };
+    let mut sources = Vec::with_capacity(parts.parts.len());
+    for part in &parts.parts {
+        let file = opened.members.get(part.dataset).map_or(opened, Arc::as_ref);
+        let decoding = Decoding::new(&part.variable, &decode_options(file, options));
+        let decoding = decoding.within(|| file.store.location())?;
+        sources.push((Arc::new(decoding), file.store.clone()));
+    }
+    let invalid = || Error::Invalid(format!("{} has no part", variable.path));
+    let (first, _) = sources.first().ok_or_else(invalid)?;
+    if let ([part], [(decoding, store)]) = (parts.parts.as_slice(), sources.as_slice()) {
+        return Ok(GridVariable {
+            variable: Arc::clone(&part.variable),
+            decoding: Arc::clone(decoding),
+            store: store.clone(),
+            members: None,
+        });
+    }
+    let decoding = Arc::clone(first);
+    let members = Members::new(Arc::clone(parts), sources);
+    let members = members.within(|| format!("variable {}", variable.path))?;
+    Ok(GridVariable {
+        variable: Arc::clone(variable),
+        decoding,
+        store: opened.store.clone(),
+        members: Some(Arc::new(members)),
+    })
+}
+
+/// Reads and decodes all cells of a variable.
+///
+/// # Errors
+/// When it cannot be read or decoded; names the variable.
+pub(super) async fn read(
+    store: &Store,
+    variable: &Arc<Variable>,
+    decode: &DecodeOptions,
+    buffers: &mut Buffers,
+) -> Result<ArrayRef> {
+    let decoding = Decoding::new(variable, decode)?;
+    let selection = Selection::all(variable.shape());
+    let slab = read::read(store, variable, selection, buffers).await?;
+    decoding.apply(slab).within(|| &variable.path)
 }
 
 /// What a person can do about attributes that cannot be decoded.
@@ -212,12 +274,11 @@ pub fn explain_missing(
     options: &HyperslabOptions,
 ) -> Option<String> {
     let location = opened.store.location();
-    let decode = decode_options(opened, options);
     let undecodable = tables(opened)
         .iter()
         .find(|other| other.name == table)
         .and_then(|table| table.variable(column))
-        .and_then(|variable| Decoding::new(variable, &decode).err());
+        .and_then(|variable| decoded(opened, variable, options).err());
     if let Some(error) = undecodable {
         return Some(format!("{location}: {error}{STORED_VALUES}"));
     }

@@ -93,6 +93,7 @@ mod tests {
                 fill: vec![b'-'],
             }),
             index: Arc::new(NoChunks),
+            members: None,
         }
     }
 

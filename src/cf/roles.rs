@@ -255,6 +255,7 @@ mod tests {
                 fill: Vec::new(),
             }),
             index: Arc::new(NoChunks),
+            members: None,
         }
     }
 

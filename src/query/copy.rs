@@ -170,6 +170,7 @@ impl CopySink {
                 store: store.clone(),
                 axes: axes.map(|(_, axes)| axes.clone()).unwrap_or_default(),
                 alignment: None,
+                members: None,
             }));
         }
         let axes: Vec<Axis> = self
@@ -198,6 +199,7 @@ impl CopySink {
             target: self.target.clone(),
             decode,
             group: String::new(),
+            files: None,
         };
         Ok(ArraySink::of_new(
             Arc::new(grid),

@@ -15,8 +15,9 @@ use crate::cf::decode::Decoding;
 use crate::error::{Error, Result, Within};
 use crate::query::align::Alignment;
 use crate::query::copy::spec::DIMENSIONS;
+use crate::query::members::Members;
+use crate::read::Buffers;
 use crate::read::batch::select;
-use crate::read::{self, Buffers};
 use crate::store::Store;
 
 /// Longest dimension whose coordinate vector is kept in memory; a longer coordinate is a variable like any other.
@@ -98,6 +99,8 @@ pub struct VariableColumn {
     pub axes: Vec<usize>,
     /// How its own indices follow from those of the grid, where they are not the same.
     pub alignment: Option<Arc<Alignment>>,
+    /// The files that it is continued in, if there are several: its chunks are theirs.
+    pub members: Option<Arc<Members>>,
 }
 
 impl VariableColumn {
@@ -160,6 +163,40 @@ pub struct GridVariable {
     pub variable: Arc<Variable>,
     /// How its stored values become values of the column.
     pub decoding: Arc<Decoding>,
+    /// Where its chunks are read from.
+    pub store: Store,
+    /// The files that it is continued in, if there are several.
+    pub members: Option<Arc<Members>>,
+}
+
+impl GridVariable {
+    /// The type of its values.
+    fn data_type(&self) -> DataType {
+        let own = || self.decoding.data_type();
+        self.members
+            .as_ref()
+            .map_or_else(own, |members| members.data_type())
+    }
+
+    /// Whether one of its values can be NULL.
+    fn nullable(&self) -> bool {
+        let own = || self.decoding.nullable();
+        self.members
+            .as_ref()
+            .map_or_else(own, |members| members.nullable())
+    }
+
+    /// The variable as a column of a grid whose dimensions `axes` are its own.
+    fn column(&self, axes: Vec<usize>) -> VariableColumn {
+        VariableColumn {
+            variable: Arc::clone(&self.variable),
+            decoding: Arc::clone(&self.decoding),
+            store: self.store.clone(),
+            axes,
+            alignment: None,
+            members: self.members.clone(),
+        }
+    }
 }
 
 impl Grid {
@@ -199,21 +236,18 @@ impl Grid {
             let mut values = None;
             match coordinate {
                 Some(coordinate) if *length <= MAX_AXIS => {
-                    let vector = read_whole(store, coordinate, &mut buffers).await?;
+                    let whole = Selection::all(coordinate.variable.shape());
+                    let column = coordinate.column(vec![axis]);
+                    let vector = column.read(&whole, &mut buffers).await;
+                    let vector = vector.within(|| &coordinate.variable.path)?;
                     let field = field(&name, coordinate, vector.null_count() > 0);
                     fields.push(field);
                     columns.push(Column::Coordinate { axis });
                     values = Some(vector);
                 }
                 Some(coordinate) => {
-                    fields.push(field(&name, coordinate, coordinate.decoding.nullable()));
-                    columns.push(Column::Variable(VariableColumn {
-                        variable: Arc::clone(&coordinate.variable),
-                        decoding: Arc::clone(&coordinate.decoding),
-                        store: store.clone(),
-                        axes: vec![axis],
-                        alignment: None,
-                    }));
+                    fields.push(field(&name, coordinate, coordinate.nullable()));
+                    columns.push(Column::Variable(coordinate.column(vec![axis])));
                 }
                 None => {
                     fields.push(index_field(&name));
@@ -240,15 +274,9 @@ impl Grid {
             fields.push(field(
                 &variable.variable.name,
                 variable,
-                variable.decoding.nullable(),
+                variable.nullable(),
             ));
-            columns.push(Column::Variable(VariableColumn {
-                variable: Arc::clone(&variable.variable),
-                decoding: Arc::clone(&variable.decoding),
-                store: store.clone(),
-                axes,
-                alignment: None,
-            }));
+            columns.push(Column::Variable(variable.column(axes)));
         }
         if parts.index_columns {
             for (axis, name) in names.iter().enumerate() {
@@ -281,6 +309,16 @@ impl Grid {
     #[must_use]
     pub fn shape(&self) -> Vec<u64> {
         self.axes.iter().map(|axis| axis.length).collect()
+    }
+
+    /// Where its cells are read from: its own store, or those of the files that its variables are continued in.
+    #[must_use]
+    pub fn stores(&self) -> Vec<&Store> {
+        let columns = (0..self.columns.len()).filter_map(|column| self.variable(column));
+        let members = columns.filter_map(|column| column.members.as_ref());
+        // All variables of a table are continued in the same files.
+        let mut members = members.map(|members| members.stores().collect());
+        members.next().unwrap_or_else(|| vec![&self.store])
     }
 
     /// The dimensions on which column `column` depends, in increasing order: its footprint.
@@ -382,20 +420,6 @@ impl Column {
     }
 }
 
-/// Reads and decodes all cells of a variable.
-async fn read_whole(
-    store: &Store,
-    variable: &GridVariable,
-    buffers: &mut Buffers,
-) -> Result<ArrayRef> {
-    let selection = Selection::all(variable.variable.shape());
-    let slab = read::read(store, &variable.variable, selection, buffers).await?;
-    variable
-        .decoding
-        .apply(slab)
-        .within(|| &variable.variable.path)
-}
-
 /// Which dimension of the grid each dimension of a variable is. A dimension that occurs twice is matched in order.
 fn variable_axes(dimensions: &[(String, u64)], variable: &Variable) -> Result<Vec<usize>> {
     let mut axes: Vec<usize> = Vec::with_capacity(variable.dimensions.len());
@@ -420,7 +444,7 @@ fn field(name: &str, variable: &GridVariable, nullable: bool) -> Field {
     let mut metadata = metadata(&variable.variable.attributes);
     let dimensions = variable.variable.dimensions.join(", ");
     metadata.insert(DIMENSIONS.to_owned(), dimensions);
-    Field::new(name, variable.decoding.data_type(), nullable).with_metadata(metadata)
+    Field::new(name, variable.data_type(), nullable).with_metadata(metadata)
 }
 
 /// The field of a dimension whose index is its coordinate.
@@ -454,7 +478,8 @@ pub(super) fn unique_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Stri
 }
 
 /// The order of a coordinate vector, found out by looking at every pair of neighbours.
-pub(super) fn axis_order(values: &ArrayRef) -> Option<AxisOrder> {
+#[must_use]
+pub fn axis_order(values: &ArrayRef) -> Option<AxisOrder> {
     if values.null_count() > 0 || values.len() < 2 {
         return (values.null_count() == 0).then_some(AxisOrder {
             descending: false,

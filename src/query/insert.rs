@@ -4,6 +4,7 @@
 //! values that are there have a place.
 
 mod axis;
+mod files;
 mod fixed;
 mod head;
 mod options;
@@ -25,15 +26,18 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
 use futures::{Stream, StreamExt, stream};
 
 use crate::append::{Outcome, Target, Transaction};
+use crate::array::Variable;
 use crate::array::hyperslab::{IndexSet, Selection};
 use crate::cf::decode::DecodeOptions;
 use crate::error::{Error, Result};
 use crate::query::engine_error;
 use crate::query::grid::{Axis, Column, Grid, axis_order};
+use crate::store::Store;
 
 use axis::show;
 use scatter::Scatter;
 
+pub use files::{Files, Present};
 pub(super) use head::Head;
 pub use options::{Existing, InsertOptions, Missing, append_options};
 pub(super) use window::extend as write_coordinate;
@@ -47,6 +51,21 @@ pub struct InsertTarget {
     pub decode: DecodeOptions,
     /// The group that the dimensions of the table belong to.
     pub group: String,
+    /// The files that it is made of, if it is several: rows become another one.
+    pub files: Option<Arc<dyn Files>>,
+}
+
+/// What is there before rows come.
+#[derive(Clone, Debug)]
+enum Start {
+    /// A dataset, whose coordinates are read.
+    There,
+    /// Nothing: the same transaction makes the dataset, or gives dimensions their first indices. The coordinates are those
+    /// of the grid.
+    New,
+    /// What does not grow: these variables, which the same transaction has copied from there. The coordinates are those of
+    /// the grid.
+    Continued(Store, Vec<Arc<Variable>>),
 }
 
 /// The sink of an `INSERT INTO` a grid.
@@ -59,9 +78,8 @@ pub struct ArraySink {
     grows: usize,
     /// Which columns the statement gives values.
     given: Vec<bool>,
-    /// Whether the same transaction makes the dataset, or gives dimensions their first indices: the coordinates are those
-    /// of the grid, and nothing is stored.
-    is_new: bool,
+    /// What is there before.
+    start: Start,
     /// The columns of rows; that a coordinate must not be NULL is found, and said, where its place is looked for.
     rows: SchemaRef,
 }
@@ -104,7 +122,7 @@ impl ArraySink {
             options,
             grows,
             given,
-            is_new: false,
+            start: Start::There,
         })
     }
 
@@ -118,7 +136,7 @@ impl ArraySink {
             options,
             grows: 0,
             given,
-            is_new: true,
+            start: Start::New,
         }
     }
 
@@ -159,6 +177,9 @@ impl ArraySink {
         rows: SendableRecordBatchStream,
         memory: &mut MemoryReservation,
     ) -> EngineResult<u64> {
+        if let Some(files) = &self.target.files {
+            return self.add_file(files.as_ref(), rows, memory).await;
+        }
         let begun = self.target.target.begin(self.options.append).await;
         let transaction = begun.map_err(engine_error)?;
         let operation = match self.options.existing {
@@ -250,7 +271,7 @@ impl ArraySink {
             options: self.options.clone(),
             grows: self.grows,
             given: self.given.clone(),
-            is_new: true,
+            start: Start::New,
             rows: Arc::clone(&self.rows),
         })
     }

@@ -15,8 +15,8 @@ use datafusion::physical_expr::utils::collect_columns;
 use crate::array::hyperslab::{IndexSet, Selection};
 use crate::query::engine_error;
 use crate::query::grid::{Column, Grid};
+use crate::read::Buffers;
 use crate::read::batch::{Rows, indices, select};
-use crate::read::{self, Buffers};
 
 /// Most cells on which anything is evaluated before data is read.
 pub(super) const MAX_PLANE: u64 = 1 << 24;
@@ -155,11 +155,7 @@ pub async fn evaluate(
         sources.push(match grid.variable(column) {
             Some(variable) => {
                 let own = variable.selection(selection);
-                let store = &variable.store;
-                let values = read::read(store, &variable.variable, own.clone(), buffers)
-                    .await
-                    .and_then(|slab| variable.decoding.apply(slab))
-                    .map_err(|error| engine_error(error.within(store.location())))?;
+                let values = variable.read(&own, buffers).await.map_err(engine_error)?;
                 let values = match &variable.alignment {
                     Some(alignment) => alignment.gather(&own, &values, selection)?,
                     None => values,

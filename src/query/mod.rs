@@ -7,6 +7,7 @@ pub mod grid;
 pub mod insert;
 pub mod join;
 pub mod lowrank;
+pub mod members;
 mod metrics;
 mod promises;
 pub mod prune;

@@ -14,7 +14,6 @@ use datafusion::physical_expr::{
 use crate::array::hyperslab::IndexSet;
 use crate::query::grid::Column;
 use crate::query::scan::ArraySource;
-use crate::query::tile::Tiles;
 use crate::read::batch::select;
 
 impl ArraySource {
@@ -69,7 +68,7 @@ impl ArraySource {
         if self.silent {
             return Vec::new();
         }
-        let counts = Tiles::new(&self.pruned.selection, &self.tile).counts();
+        let counts = self.tiles().counts();
         let mut ordering = Vec::new();
         for (axis, set) in self.pruned.selection.dims.iter().enumerate() {
             if set.count() <= 1 {

@@ -240,6 +240,22 @@ impl ArraySource {
         source.planned()
     }
 
+    /// The boxes of cells in which it reads.
+    pub(super) fn tiles(&self) -> Tiles {
+        let mut cuts = vec![Vec::new(); self.tile.len()];
+        for variable in self.variables() {
+            // Where a variable begins in another file, its chunks begin anew.
+            let (None, Some(members)) = (&variable.alignment, &variable.members) else {
+                continue;
+            };
+            let axis = variable.axes.get(members.axis());
+            if let Some(cuts) = axis.and_then(|axis| cuts.get_mut(*axis)) {
+                cuts.extend(members.cuts());
+            }
+        }
+        Tiles::new(&self.pruned.selection, &self.tile, &cuts)
+    }
+
     /// Bytes of the values of one expression on a tile.
     pub(super) fn tile_memory(&self) -> usize {
         let shape = self.grid.shape();
@@ -312,7 +328,7 @@ impl ArraySource {
             .max(8);
         self.tile = tile;
         let rows = self.pruned.selection.cells();
-        let tiles = Tiles::new(&self.pruned.selection, &self.tile).len();
+        let tiles = self.tiles().len();
         // Few rows come from one partition, in order, so that LIMIT without ORDER BY gives the first ones.
         let few = self.residual.is_none() && self.limit.is_some_and(|limit| limit <= 65_536);
         let bytes = rows.saturating_mul(row).max(self.encoded_bytes());
@@ -378,8 +394,8 @@ impl ArraySource {
         let (mut touched, mut all) = (0, 0);
         for variable in self.variables() {
             let selection = variable.selection(&self.pruned.selection);
-            touched += count_touched_chunks(&variable.variable.layout.grid, &selection);
-            all += variable.variable.layout.grid.len();
+            touched += variable.touched_chunks(&selection);
+            all += variable.chunks();
         }
         (touched, all)
     }
@@ -426,7 +442,7 @@ impl DataSource for ArraySource {
         match shared {
             Some(shared) => self.stream(args.partition, &args.context, shared, Work::Queue),
             None => {
-                let tiles = Tiles::new(&self.pruned.selection, &self.tile).len();
+                let tiles = self.tiles().len();
                 let count = self.partitions as u64;
                 let bound = |partition: u64| {
                     u64::try_from(u128::from(tiles) * u128::from(partition) / u128::from(count))

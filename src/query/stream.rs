@@ -1,11 +1,14 @@
 //! The rows of a scan: tiles taken from the queue, predicates first, and only then the other variables.
 
+mod cells;
+
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, BooleanBufferBuilder};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{BatchCoalescer, filter_record_batch};
+use arrow::datatypes::DataType;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::Result;
 use datafusion::error::DataFusionError;
@@ -14,20 +17,19 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use crate::array::hyperslab::{IndexSet, Selection};
+use crate::array::hyperslab::Selection;
 use crate::array::slab::{Slab, SlabData};
-use crate::error::Error;
+use crate::cf::decode::Decoding;
 use crate::query::engine_error;
 use crate::query::grid::{Column, VariableColumn};
+use crate::query::members::values;
 use crate::query::metrics::ScanMetrics;
 use crate::query::prune::excludes;
 use crate::query::scan::{ArraySource, Shared, Work};
 use crate::query::tile::{Part, Tile, Tiles};
 use crate::read::batch::{DimensionColumn, Rows, slice, view};
-use crate::read::{self, Buffers, ReadPlan, count_touched_chunks};
-
-/// Variables of lower rank with at most this many selected cells are read once, not tile by tile.
-const KEEP_CELLS: u64 = 1 << 20;
+use crate::read::{self, Buffers};
+use crate::store::Store;
 
 /// The batches of one partition.
 pub(super) fn batches(
@@ -114,11 +116,30 @@ struct Way {
 /// The cells of a variable within a tile.
 enum Cells {
     /// Stored values of all rows, in the order of the rows.
-    Rows(Slab),
+    Rows(Stored),
+    /// Values of all rows, in the order of the rows.
+    Values(ArrayRef),
     /// Values on some of the dimensions, to be repeated.
     Lower(ArrayRef),
     /// Own cells of an aligned variable with their values, to be gathered for each part of the tile.
     Own(Selection, ArrayRef),
+}
+
+/// Stored values that are decoded batch by batch.
+struct Stored {
+    slab: Slab,
+    decoding: Arc<Decoding>,
+    /// The type of the column, if that of the values may be another one.
+    wider: Option<DataType>,
+    store: Store,
+}
+
+impl Stored {
+    /// The values of some of its cells.
+    fn decoded(&self, cells: Slab) -> Result<ArrayRef> {
+        let values = values(&self.decoding, self.wider.as_ref(), cells);
+        values.map_err(|error| engine_error(error.within(self.store.location())))
+    }
 }
 
 /// When the values of an aligned variable are gathered.
@@ -143,7 +164,7 @@ impl Worker {
         let reservation =
             MemoryConsumer::new(format!("ArrayScan[{partition}]")).register(context.memory_pool());
         Self {
-            tiles: Tiles::new(&source.pruned.selection, &source.tile),
+            tiles: source.tiles(),
             shared,
             work,
             fetch: source.fetch.unwrap_or(usize::MAX),
@@ -398,14 +419,16 @@ impl Worker {
             return self.column(loaded, column, part.rows.clone());
         };
         match (cells, &variable.alignment) {
-            (Cells::Rows(slab), _) => self.decoded(variable, view(slab, part.rows.clone())),
+            (Cells::Rows(stored), _) => stored.decoded(view(&stored.slab, part.rows.clone())),
             (Cells::Own(own, values), Some(alignment)) => {
                 let selection = loaded.tile.selection_of(part);
                 let values = alignment.gather(own, values, &selection)?;
                 let rows = Rows::new(&selection).map_err(engine_error)?;
                 Ok(rows.broadcast(&variable.axes, &values, 0..rows.len())?)
             }
-            (Cells::Lower(_) | Cells::Own(..), _) => self.column(loaded, column, part.rows.clone()),
+            (Cells::Values(_) | Cells::Lower(_) | Cells::Own(..), _) => {
+                self.column(loaded, column, part.rows.clone())
+            }
         }
     }
 
@@ -419,12 +442,13 @@ impl Worker {
         let grid = &self.source.grid;
         match (grid.columns.get(column), loaded.cells.get(column)) {
             (Some(Column::Variable(variable)), Some(Some(cells))) => match cells {
-                Cells::Rows(slab) => {
+                Cells::Rows(stored) => {
                     let timer = self.metrics.decode_time.timer();
-                    let values = variable.decoding.apply(slice(slab, range));
+                    let values = stored.decoded(slice(&stored.slab, range));
                     timer.done();
-                    values.map_err(|error| engine_error(error.within(variable.store.location())))
+                    values
                 }
+                Cells::Values(values) => Ok(values.slice(range.start, range.len())),
                 Cells::Lower(values) => Ok(loaded.rows.broadcast(&variable.axes, values, range)?),
                 Cells::Own(..) => Err(missing(column)),
             },
@@ -448,175 +472,6 @@ impl Worker {
         }
     }
 
-    /// Reads the variables among `columns` that the tile does not have yet.
-    async fn read(&mut self, loaded: &mut Loaded, columns: &[usize], gather: Gather) -> Result<()> {
-        for column in columns {
-            if loaded.cells.get(*column).is_some_and(Option::is_some) {
-                continue;
-            }
-            let grid = Arc::clone(&self.source.grid);
-            let cells = match grid.columns.get(*column) {
-                Some(Column::Variable(variable)) => {
-                    let cells = self.cells(variable, *column, loaded).await?;
-                    gathered(variable, cells, loaded, gather)?
-                }
-                Some(Column::Derived { axes, values }) => {
-                    let tile = &loaded.tile.selection;
-                    Cells::Lower(Column::selected(&grid, tile, axes, values)?)
-                }
-                Some(Column::Coordinate { .. } | Column::Index { .. }) | None => continue,
-            };
-            if let Some(slot) = loaded.cells.get_mut(*column) {
-                *slot = Some(cells);
-            }
-        }
-        Ok(())
-    }
-
-    async fn cells(
-        &mut self,
-        variable: &VariableColumn,
-        column: usize,
-        loaded: &Loaded,
-    ) -> Result<Cells> {
-        let way = self.way(variable, column);
-        let Some(whole) = way.kept else {
-            return self.of_tile(variable, column, way.straight, loaded).await;
-        };
-        let kept = match self.kept.get(column).cloned().flatten() {
-            Some(kept) => kept,
-            None => {
-                let slab = self.slab(variable, whole.clone()).await?;
-                let values = self.decoded(variable, slab)?;
-                self.kept_bytes += values.get_array_memory_size();
-                if let Some(slot) = self.kept.get_mut(column) {
-                    *slot = Some(Arc::clone(&values));
-                }
-                values
-            }
-        };
-        if variable.alignment.is_some() && !way.straight {
-            return Ok(Cells::Own(whole, kept));
-        }
-        // The tile's part of it: a box among the selected indices.
-        let place = |axis: &usize| loaded.tile.place.get(*axis).cloned().unwrap_or(0..1);
-        let counts: Vec<u64> = whole.dims.iter().map(IndexSet::count).collect();
-        let is_all = variable
-            .axes
-            .iter()
-            .zip(&counts)
-            .all(|(axis, count)| place(axis).len() as u64 == *count);
-        if is_all {
-            return Ok(Cells::Lower(kept));
-        }
-        let mut positions = vec![0u64];
-        for (axis, count) in variable.axes.iter().zip(&counts) {
-            let range = place(axis);
-            positions = positions
-                .iter()
-                .flat_map(|position| range.clone().map(move |at| position * count + at as u64))
-                .collect();
-        }
-        let positions = arrow::array::UInt64Array::from(positions);
-        Ok(Cells::Lower(arrow::compute::take(&kept, &positions, None)?))
-    }
-
-    /// How a variable is read; found out once, because it takes a step a selected index.
-    fn way(&mut self, variable: &VariableColumn, column: usize) -> Way {
-        if let Some(way) = self.ways.get(column).cloned().flatten() {
-            return way;
-        }
-        let selection = &self.source.pruned.selection;
-        let straight = variable
-            .alignment
-            .as_ref()
-            .is_none_or(|alignment| alignment.is_straight(selection));
-        let axes = variable.axes.iter().copied();
-        let of_all_rows = straight && axes.eq(0..self.source.grid.axes.len());
-        let own = variable.selection(selection);
-        let few = !of_all_rows && own.cells() <= KEEP_CELLS;
-        let way = Way {
-            straight,
-            kept: few.then_some(own),
-        };
-        if let Some(slot) = self.ways.get_mut(column) {
-            *slot = Some(way.clone());
-        }
-        way
-    }
-
-    /// The cells of a variable that is read tile by tile.
-    async fn of_tile(
-        &mut self,
-        variable: &VariableColumn,
-        column: usize,
-        straight: bool,
-        loaded: &Loaded,
-    ) -> Result<Cells> {
-        let own = variable.selection(&loaded.tile.selection);
-        if straight || variable.alignment.is_none() {
-            let slab = self.slab(variable, own).await?;
-            let axes = variable.axes.iter().copied();
-            return Ok(if axes.eq(0..self.source.grid.axes.len()) {
-                Cells::Rows(slab)
-            } else {
-                Cells::Lower(self.decoded(variable, slab)?)
-            });
-        };
-        // The days of a month need the same cells of a climatology.
-        let values = match self.last.get(column) {
-            Some(Some((last, values))) if *last == own => Arc::clone(values),
-            _ => {
-                let slab = self.slab(variable, own.clone()).await?;
-                let values = self.decoded(variable, slab)?;
-                if let Some(slot) = self.last.get_mut(column) {
-                    *slot = Some((own.clone(), Arc::clone(&values)));
-                }
-                values
-            }
-        };
-        Ok(Cells::Own(own, values))
-    }
-
-    async fn slab(&mut self, variable: &VariableColumn, selection: Selection) -> Result<Slab> {
-        let mut tries = 0;
-        loop {
-            match self.read_once(variable, selection.clone()).await {
-                Err(Error::Conflict(_)) if tries < read::TRIES => {
-                    tries += 1;
-                    variable.variable.index.forget();
-                }
-                slab => {
-                    return slab
-                        .map_err(|error| engine_error(error.within(variable.store.location())));
-                }
-            }
-        }
-    }
-
-    async fn read_once(
-        &mut self,
-        variable: &VariableColumn,
-        selection: Selection,
-    ) -> crate::error::Result<Slab> {
-        let plan = ReadPlan::new(&variable.variable, selection).await?;
-        let fetched = read::fetch(&variable.store, &plan).await?;
-        let timer = self.metrics.decode_time.timer();
-        let slab = read::decode(&variable.store, &plan, &fetched, &mut self.buffers);
-        timer.done();
-        self.metrics
-            .read
-            .add(std::mem::take(&mut self.buffers.counters));
-        slab
-    }
-
-    fn decoded(&self, variable: &VariableColumn, slab: Slab) -> Result<ArrayRef> {
-        variable
-            .decoding
-            .apply(slab)
-            .map_err(|error| engine_error(error.within(variable.store.location())))
-    }
-
     /// Reserves the memory of a tile: a slab of each variable, and the largest chunk before and after decoding.
     fn reserve(&mut self, tile: &Tile) -> Result<()> {
         let bytes: u64 = self
@@ -626,6 +481,8 @@ impl Worker {
             .map(|variable| {
                 let cells = variable.selection(&tile.selection).cells();
                 let own = read::memory(&variable.variable.layout, cells);
+                // The values of several files are put together.
+                let own = own.saturating_mul(1 + u64::from(variable.members.is_some()));
                 // What is gathered from the own cells, and from where.
                 let gathered = variable.alignment.as_ref().map_or(0, |alignment| {
                     let sets = alignment.axes().iter();
@@ -645,12 +502,8 @@ impl Worker {
     /// Takes the memory of a tile back.
     pub(super) fn recycle(&mut self, loaded: Loaded) {
         for cells in loaded.cells.into_iter().flatten() {
-            if let Cells::Rows(
-                slab @ Slab {
-                    data: SlabData::Fixed(_),
-                    ..
-                },
-            ) = cells
+            if let Cells::Rows(Stored { slab, .. }) = cells
+                && matches!(slab.data, SlabData::Fixed(_))
             {
                 self.buffers.recycle(slab);
             }
@@ -658,27 +511,12 @@ impl Worker {
     }
 }
 
-/// The cells of a variable, for all rows of the tile if that is when they are gathered.
-fn gathered(
-    variable: &VariableColumn,
-    cells: Cells,
-    loaded: &Loaded,
-    gather: Gather,
-) -> Result<Cells> {
-    Ok(match (cells, &variable.alignment, gather) {
-        (Cells::Own(own, values), Some(alignment), Gather::Tiles) => {
-            Cells::Lower(alignment.gather(&own, &values, &loaded.tile.selection)?)
-        }
-        (cells, _, _) => cells,
-    })
-}
-
 /// How many chunks of some variables hold a cell of a tile.
 fn chunks_of<'a>(variables: impl Iterator<Item = &'a VariableColumn>, tile: &Tile) -> usize {
     let chunks: u64 = variables
         .map(|variable| {
             let selection = variable.selection(&tile.selection);
-            count_touched_chunks(&variable.variable.layout.grid, &selection)
+            variable.touched_chunks(&selection)
         })
         .sum();
     usize::try_from(chunks).unwrap_or(usize::MAX)

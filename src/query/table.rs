@@ -107,8 +107,11 @@ impl TableProvider for ArrayTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let options = options(state);
-        let watch = Watch::begin(&self.grid.store).await;
-        let watch = watch.map_err(engine_error)?;
+        let mut watches = Vec::new();
+        for store in self.grid.stores() {
+            let watch = Watch::begin(store).await.map_err(engine_error)?;
+            watches.extend(watch.map(Arc::new));
+        }
         let mut pruned = Pruned::all(&self.grid);
         if let Some(filter) = conjunction(filters.iter().cloned()) {
             let schema = DFSchema::try_from(self.grid.schema.as_ref().clone())?;
@@ -127,7 +130,7 @@ impl TableProvider for ArrayTable {
             partitions,
         )?
         .with_limit(limit)?
-        .watched(watch.map(Arc::new));
+        .watched(watches);
         Ok(DataSourceExec::from_data_source(source))
     }
 

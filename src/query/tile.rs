@@ -175,34 +175,39 @@ impl Tile {
     }
 }
 
+/// The tiles along one dimension.
 #[derive(Debug)]
 struct DimTiles {
-    set: IndexSet,
     extent: u64,
-    blocks: IndexSet,
     count: u64,
-    /// Selected indices, and blocks, before each run.
+    /// The stretches between cuts in which an index is selected; from the start of each, tiles are counted anew.
+    stretches: Vec<Stretch>,
+}
+
+/// The indices between two cuts, counted from the first one.
+#[derive(Debug)]
+struct Stretch {
+    start: u64,
+    inside: IndexSet,
+    /// The tiles that hold a selected index.
+    blocks: IndexSet,
+    /// Tiles in all stretches before.
+    tiles: u64,
+    /// Selected indices, of all stretches, and blocks of this one, before each run.
     before: Vec<u64>,
     blocks_before: Vec<u64>,
 }
 
 impl Tiles {
-    pub(super) fn new(selection: &Selection, tile: &[u64]) -> Self {
+    /// The tiles of extent `tile` of a selection; along each dimension, none reaches over one of the `cuts`.
+    pub(super) fn new(selection: &Selection, tile: &[u64], cuts: &[Vec<u64>]) -> Self {
+        let none = Vec::new();
         let dims: Vec<DimTiles> = selection
             .dims
             .iter()
             .zip(tile)
-            .map(|(set, extent)| {
-                let blocks = set.blocks(*extent);
-                DimTiles {
-                    before: running(set),
-                    blocks_before: running(&blocks),
-                    count: blocks.count(),
-                    set: set.clone(),
-                    extent: *extent,
-                    blocks,
-                }
-            })
+            .enumerate()
+            .map(|(at, (set, extent))| DimTiles::new(set, *extent, cuts.get(at).unwrap_or(&none)))
             .collect();
         let len = dims
             .iter()
@@ -242,7 +247,56 @@ impl Tiles {
 }
 
 impl DimTiles {
+    fn new(set: &IndexSet, extent: u64, cuts: &[u64]) -> Self {
+        let mut starts = vec![0];
+        starts.extend_from_slice(cuts);
+        starts.sort_unstable();
+        starts.dedup();
+        let ends = starts.iter().skip(1).copied().chain([u64::MAX]);
+        let mut stretches = Vec::new();
+        let (mut tiles, mut before) = (0, 0);
+        for (start, end) in starts.iter().copied().zip(ends) {
+            let inside = set.within(&(start..end));
+            if inside.is_empty() {
+                continue;
+            }
+            let blocks = inside.blocks(extent);
+            let count = blocks.count();
+            let indices = inside.count();
+            stretches.push(Stretch {
+                start,
+                blocks_before: running(&blocks),
+                before: running(&inside).iter().map(|run| before + run).collect(),
+                inside,
+                blocks,
+                tiles,
+            });
+            tiles += count;
+            before += indices;
+        }
+        Self {
+            extent,
+            count: tiles,
+            stretches,
+        }
+    }
+
     fn piece(&self, at: u64) -> (IndexSet, Range<usize>) {
+        let last = self
+            .stretches
+            .partition_point(|stretch| stretch.tiles <= at);
+        let Some(stretch) = last
+            .checked_sub(1)
+            .and_then(|last| self.stretches.get(last))
+        else {
+            return (IndexSet::default(), 0..0);
+        };
+        stretch.piece(at - stretch.tiles, self.extent)
+    }
+}
+
+impl Stretch {
+    fn piece(&self, at: u64, extent: u64) -> (IndexSet, Range<usize>) {
         let run = self
             .blocks_before
             .partition_point(|before| *before <= at)
@@ -251,18 +305,18 @@ impl DimTiles {
             (Some(run), Some(before)) => run.start + (at - before),
             _ => return (IndexSet::default(), 0..0),
         };
-        let start = block.saturating_mul(self.extent);
-        let set = self.set.clip(&(start..start.saturating_add(self.extent)));
-        let run = self.set.runs().partition_point(|run| run.end <= start);
+        let start = block.saturating_mul(extent);
+        let run = self.inside.runs().partition_point(|run| run.end <= start);
         let before = self.before.get(run).copied().unwrap_or(0)
             + self
-                .set
+                .inside
                 .runs()
                 .get(run)
                 .map_or(0, |run| start.saturating_sub(run.start));
+        let set = self.inside.clip(&(start..start.saturating_add(extent)));
         let first = usize::try_from(before).unwrap_or(usize::MAX);
         let count = usize::try_from(set.count()).unwrap_or(usize::MAX);
-        (set, first..first.saturating_add(count))
+        (set.shifted(self.start), first..first.saturating_add(count))
     }
 }
 
@@ -279,6 +333,7 @@ fn running(set: &IndexSet) -> Vec<u64> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 
@@ -290,8 +345,32 @@ mod tests {
                 IndexSet::from_mask(0, (0..23).map(|i| i % 5 != 0)),
             ],
         };
-        let tiles = Tiles::new(&selection, &[10, 4]);
+        let tiles = Tiles::new(&selection, &[10, 4], &[]);
         assert_eq!(tiles.counts(), [4, 6]);
+        check(&selection, &tiles);
+    }
+
+    #[test]
+    fn no_tile_reaches_over_a_cut() {
+        let selection = Selection {
+            dims: vec![
+                IndexSet::from_mask(0, (0..50).map(|i| i % 3 != 0)),
+                IndexSet::range(2..9),
+            ],
+        };
+        let cuts = vec![0, 7, 8, 31, 90];
+        let tiles = Tiles::new(&selection, &[10, 4], &[cuts.clone(), Vec::new()]);
+        // 0..7, 7..8, 8..18, 18..28, 28..31, 31..41, 41..50; 0..4, 4..8, 8..9.
+        assert_eq!(tiles.counts(), [7, 3]);
+        check(&selection, &tiles);
+        for number in 0..tiles.len() {
+            let set = &tiles.tile(number).selection.dims[0];
+            let (first, last) = (set.first().unwrap(), set.last().unwrap());
+            assert!(cuts.iter().all(|cut| *cut <= first || last < *cut));
+        }
+    }
+
+    fn check(selection: &Selection, tiles: &Tiles) {
         let mut cells = Vec::new();
         for number in 0..tiles.len() {
             let tile = tiles.tile(number);
@@ -384,7 +463,7 @@ mod tests {
 
     #[test]
     fn a_table_without_dimensions_has_one_tile() {
-        let tiles = Tiles::new(&Selection::default(), &[]);
+        let tiles = Tiles::new(&Selection::default(), &[], &[]);
         assert_eq!(tiles.len(), 1);
         assert_eq!(tiles.tile(0).selection.cells(), 1);
     }

@@ -17,6 +17,7 @@ mod copy_blosc2;
 mod copy_netcdf;
 mod corpus;
 mod create;
+mod files;
 mod floors;
 mod formats;
 mod grids;

@@ -177,6 +177,16 @@ pub async fn describe(opened: &Opened) -> Result<Description> {
 }
 
 async fn stored_bytes(opened: &Opened) -> Result<Option<u64>> {
+    let mut all = 0u64;
+    for file in &opened.members {
+        let Some(bytes) = Box::pin(stored_bytes(file)).await? else {
+            return Ok(None);
+        };
+        all = all.saturating_add(bytes);
+    }
+    if !opened.members.is_empty() {
+        return Ok(Some(all));
+    }
     if opened.store.kind().await? == Kind::Object {
         return opened.store.size("").await.map(Some);
     }
@@ -231,7 +241,7 @@ async fn describe_group(
         };
         if let Some((variable, _)) = coordinate {
             description.axis = roles::axis(variable).map(roles::Axis::letter);
-            match range::read(&opened.store, variable, decode).await {
+            match range::of_files(opened, variable, decode).await {
                 Ok(range) => description.coordinate = Some(range),
                 Err(error) => description.problem = Some(error.to_string()),
             }

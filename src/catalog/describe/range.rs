@@ -1,5 +1,7 @@
 //! From where to where a coordinate goes, and in which steps.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, TimestampMicrosecondType};
@@ -9,6 +11,7 @@ use serde_json::Value;
 
 use crate::array::Variable;
 use crate::array::hyperslab::{IndexSet, Selection};
+use crate::catalog::Opened;
 use crate::cf::decode::{DecodeOptions, Decoding};
 use crate::cf::time::{Count, TimeUnits};
 use crate::error::{Error, Result};
@@ -37,8 +40,32 @@ pub struct CoordinateRange {
     pub step: Option<String>,
 }
 
+/// Reads a one-dimensional coordinate; of one that is continued from file to file, its ends.
+pub(super) async fn of_files(
+    opened: &Opened,
+    variable: &Variable,
+    options: &DecodeOptions,
+) -> Result<CoordinateRange> {
+    let parts = variable.members.as_ref().map(|members| &members.parts);
+    let ends = parts.and_then(|parts| Some((parts.first()?, parts.last()?)));
+    let Some((first, last)) = ends else {
+        return read(&opened.store, variable, options).await;
+    };
+    let file = |at: usize| opened.members.get(at).map_or(opened, Arc::as_ref);
+    let range = read(&file(first.dataset).store, &first.variable, options).await?;
+    if first.dataset == last.dataset {
+        return Ok(range);
+    }
+    let behind = read(&file(last.dataset).store, &last.variable, options).await?;
+    Ok(CoordinateRange {
+        last: behind.last,
+        step: None,
+        ..range
+    })
+}
+
 /// Reads a one-dimensional coordinate.
-pub(super) async fn read(
+async fn read(
     store: &Store,
     variable: &Variable,
     options: &DecodeOptions,

@@ -122,6 +122,7 @@ fn add(group: &mut Group, array: Array, dimensions: Vec<Dimension>, outer: &[Dim
         attributes: array.attributes,
         layout: Arc::new(array.layout),
         index: Arc::new(array.index),
+        members: None,
     }));
 }
 

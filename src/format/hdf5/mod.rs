@@ -272,6 +272,7 @@ impl Parts<'_> {
                 fill: index.fill().unwrap_or(&stored.fill).to_vec(),
             }),
             index: Arc::new(index),
+            members: None,
         })
     }
 }

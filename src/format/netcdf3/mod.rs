@@ -161,6 +161,7 @@ impl File {
                 width: declared.width,
                 object: "".into(),
             }),
+            members: None,
         })
     }
 }

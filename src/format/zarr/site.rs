@@ -101,6 +101,7 @@ impl<'a> Site<'a> {
                 fill: parts.fill,
             }),
             index: parts.index,
+            members: None,
         }
     }
 }

@@ -19,12 +19,13 @@ use crate::query::aggregate::workers;
 use crate::query::engine_error;
 use crate::query::grid::{Grid, VariableColumn};
 use crate::query::lowrank::{self, Bound, footprint};
+use crate::query::members::Piece;
 use crate::query::metrics::ReadMetrics;
 use crate::query::scan::ArraySource;
 use crate::read::reduce::closed::{self, Plane, Totals};
 use crate::read::reduce::labels::Labels;
 use crate::read::reduce::{Aggregate, Argument, Partial, Reducer, Reduction, Weights};
-use crate::read::{self, Buffers, ReadPlan, TouchedChunks, count_touched_chunks};
+use crate::read::{self, Buffers, ReadPlan, TouchedChunks};
 
 /// Decoded bytes of the chunks that a worker takes at once.
 const BATCH_BYTES: u64 = 1 << 22;
@@ -46,18 +47,34 @@ struct Part {
 }
 
 impl Part {
-    /// Reduces some of its chunks.
+    /// What of its cells is in which file.
+    fn pieces(&self) -> Vec<Piece<'_>> {
+        self.variable.pieces(&self.reduction.plan.selection)
+    }
+
+    /// Lets a reducer take chunks of a piece.
+    fn turn(&self, reducer: &mut Reducer, piece: &Piece<'_>) -> crate::error::Result<()> {
+        let Some(members) = &self.variable.members else {
+            return Ok(());
+        };
+        let axis = members.axis();
+        let layout = Arc::clone(&piece.variable.layout);
+        let selection = piece.selection.clone();
+        let own = self.reduction.part(axis, &piece.place, selection, layout);
+        reducer.turn_to(&own?)
+    }
+
+    /// Reduces some chunks of a piece.
     async fn reduce(
-        &self,
+        piece: &Piece<'_>,
         reducer: &mut Reducer,
         numbers: Vec<u64>,
         buffers: &mut Buffers,
     ) -> crate::error::Result<()> {
-        let selection = self.reduction.plan.selection.clone();
-        let plan = ReadPlan::of_chunks(&self.variable.variable, selection, numbers).await?;
-        let store = &self.variable.store;
-        let fetched = read::fetch(store, &plan).await?;
-        reducer.reduce(store, &plan.chunks, &fetched, buffers)
+        let selection = piece.selection.clone();
+        let plan = ReadPlan::of_chunks(piece.variable, selection, numbers).await?;
+        let fetched = read::fetch(piece.store, &plan).await?;
+        reducer.reduce(piece.store, &plan.chunks, &fetched, buffers)
     }
 
     /// Where its variable is read from, for messages.
@@ -116,6 +133,16 @@ impl DensePlan {
         }
         // Whether stored numbers can be reduced does not depend on the labels.
         let parts = plan.parts(source, &Labels::default(), None)?;
+        let differs = |part: &&Part| {
+            let members = part.variable.members.as_ref();
+            members.is_some_and(|members| !members.is_uniform())
+        };
+        if let Some(part) = parts.iter().find(differs) {
+            return Ok(Err(format!(
+                "{} is not stored alike in all files",
+                part.variable.variable.path
+            )));
+        }
         if let Some(part) = parts.iter().find(|part| !part.reduction.is_supported()) {
             return Ok(Err(format!(
                 "{} is not reduced as it is stored",
@@ -155,13 +182,13 @@ impl DensePlan {
             .parts(source, &Labels::default(), None)
             .unwrap_or_default();
         parts.iter().fold((0, 0), |(touched, all), part| {
-            let grid = &part.variable.variable.layout.grid;
+            let variable = &part.variable;
             let here = if part.reduction.reads() {
-                count_touched_chunks(grid, &part.reduction.plan.selection)
+                variable.touched_chunks(&part.reduction.plan.selection)
             } else {
                 0
             };
-            (touched + here, all + grid.len())
+            (touched + here, all + variable.chunks())
         })
     }
 
@@ -422,52 +449,67 @@ fn counts(counts: &[u64]) -> ArrayRef {
 }
 
 /// What the workers of a reduction share: which batch of chunks is next.
-struct Queue {
-    next: AtomicU64,
-    /// For each part, its chunks, and how many make a batch.
-    parts: Vec<(TouchedChunks, u64)>,
-    batches: u64,
+struct Queue<'a> {
+    next: &'a AtomicU64,
+    /// For each piece of each part, its chunks.
+    pieces: Vec<Queued<'a>>,
 }
 
-impl Queue {
-    fn new(parts: &[Part]) -> Self {
-        let mut batches = 0u64;
-        let parts = parts
-            .iter()
-            .map(|part| {
-                let layout = &part.reduction.plan.layout;
-                let chunks = TouchedChunks::new(&layout.grid, &part.reduction.plan.selection);
-                let size = layout.element.size().unwrap_or(8) as u64;
-                let chunk = layout.grid.chunk_cells().saturating_mul(size).max(1);
-                let step = (BATCH_BYTES / chunk).clamp(1, 4096);
-                if part.reduction.reads() {
-                    batches = batches.saturating_add(chunks.len().div_ceil(step));
-                }
-                (chunks, step)
-            })
-            .collect();
-        Self {
-            next: AtomicU64::new(0),
-            parts,
-            batches,
-        }
-    }
+/// A piece of a part, whose chunks are taken in batches.
+struct Queued<'a> {
+    part: usize,
+    piece: Piece<'a>,
+    chunks: TouchedChunks,
+    /// Chunks in a batch.
+    step: u64,
+    /// The number of its first batch.
+    first: u64,
+}
 
-    /// The next batch that nobody has taken: the number of its part, and the C-order numbers of its chunks.
-    fn take(&self, parts: &[Part]) -> Option<(usize, Vec<u64>)> {
-        let mut batch = self.next.fetch_add(1, Ordering::Relaxed);
-        for (at, ((chunks, step), part)) in self.parts.iter().zip(parts).enumerate() {
+impl<'a> Queue<'a> {
+    fn new(parts: &'a [Part], next: &'a AtomicU64) -> Self {
+        let mut pieces = Vec::new();
+        let mut first = 0u64;
+        for (at, part) in parts.iter().enumerate() {
             if !part.reduction.reads() {
                 continue;
             }
-            let here = chunks.len().div_ceil(*step);
-            if batch < here {
-                let start = batch * step;
-                return Some((at, chunks.numbers(start..chunks.len().min(start + step))));
+            for piece in part.pieces() {
+                let layout = &piece.variable.layout;
+                let chunks = TouchedChunks::new(&layout.grid, &piece.selection);
+                let size = layout.element.size().unwrap_or(8) as u64;
+                let chunk = layout.grid.chunk_cells().saturating_mul(size).max(1);
+                let step = (BATCH_BYTES / chunk).clamp(1, 4096);
+                let batches = chunks.len().div_ceil(step);
+                pieces.push(Queued {
+                    part: at,
+                    piece,
+                    chunks,
+                    step,
+                    first,
+                });
+                first = first.saturating_add(batches);
             }
-            batch -= here;
         }
-        None
+        Self { next, pieces }
+    }
+
+    /// Number of all batches.
+    fn batches(&self) -> u64 {
+        let last = self.pieces.last();
+        last.map_or(0, |last| last.first + last.chunks.len().div_ceil(last.step))
+    }
+
+    /// The next batch that nobody has taken: its piece, by its place in the queue, and the C-order numbers of its chunks.
+    fn take(&self) -> Option<(usize, &Queued<'a>, Vec<u64>)> {
+        let batch = self.next.fetch_add(1, Ordering::Relaxed);
+        let behind = self.pieces.partition_point(|piece| piece.first <= batch);
+        // A piece without chunks has the number of the one behind it.
+        let at = behind.checked_sub(1)?;
+        let queued = self.pieces.get(at)?;
+        let start = (batch - queued.first).saturating_mul(queued.step);
+        let end = queued.chunks.len().min(start.saturating_add(queued.step));
+        (start < end).then(|| (at, queued, queued.chunks.numbers(start..end)))
     }
 }
 
@@ -478,14 +520,15 @@ async fn reduce_parts(
     chunks: (u64, u64),
     workers: usize,
 ) -> Result<Vec<Partial>> {
-    let queue = Arc::new(Queue::new(parts));
-    let wanted = usize::try_from(queue.batches).unwrap_or(usize::MAX);
+    let next = Arc::new(AtomicU64::new(0));
+    let batches = Queue::new(parts, &next).batches();
+    let wanted = usize::try_from(batches).unwrap_or(usize::MAX);
     let workers = workers.min(wanted).max(1);
     let metrics = ReadMetrics::new(reduce.view.source.execution_metrics(), 0, chunks);
     let work = |_: usize| {
-        let (parts, queue) = (Arc::clone(parts), Arc::clone(&queue));
+        let (parts, next) = (Arc::clone(parts), Arc::clone(&next));
         let metrics = metrics.clone();
-        async move { work(&parts, &queue, &metrics).await.map_err(engine_error) }
+        async move { work(&parts, &next, &metrics).await.map_err(engine_error) }
     };
     let merge = |all: &mut Vec<Reducer>, others: Vec<Reducer>| {
         for (reducer, other) in all.iter_mut().zip(&others) {
@@ -504,29 +547,38 @@ async fn reduce_parts(
 /// Reduces batches of chunks until there are no more, into one reducer for each part.
 async fn work(
     parts: &[Part],
-    queue: &Queue,
+    next: &AtomicU64,
     metrics: &ReadMetrics,
 ) -> crate::error::Result<Vec<Reducer>> {
     let mut reducers = parts
         .iter()
         .map(|part| Reducer::new(&part.reduction).within(|| part.location()))
         .collect::<crate::error::Result<Vec<_>>>()?;
+    let queue = Queue::new(parts, next);
     let mut buffers = Buffers::default();
-    while let Some((at, numbers)) = queue.take(parts) {
-        let (Some(part), Some(reducer)) = (parts.get(at), reducers.get_mut(at)) else {
+    let mut last = None;
+    while let Some((at, queued, mut numbers)) = queue.take() {
+        let (Some(part), Some(reducer)) = (parts.get(queued.part), reducers.get_mut(queued.part))
+        else {
             break;
         };
-        let (mut numbers, mut tries) = (numbers, 0);
+        let piece = &queued.piece;
+        if last != Some(at) {
+            part.turn(reducer, piece)
+                .within(|| piece.store.location())?;
+            last = Some(at);
+        }
+        let mut tries = 0;
         loop {
             let seen = reducer.seen();
-            let reduced = part.reduce(reducer, numbers.clone(), &mut buffers).await;
+            let reduced = Part::reduce(piece, reducer, numbers.clone(), &mut buffers).await;
             match reduced {
                 Err(Error::Conflict(_)) if tries < read::TRIES => {
                     tries += 1;
-                    part.variable.variable.index.forget();
+                    piece.variable.index.forget();
                     numbers.drain(..(reducer.seen() - seen).min(numbers.len()));
                 }
-                reduced => break reduced.within(|| part.location())?,
+                reduced => break reduced.within(|| piece.store.location())?,
             }
         }
         metrics.add(std::mem::take(&mut buffers.counters));

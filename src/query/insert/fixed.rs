@@ -13,6 +13,7 @@ use crate::array::slab::SlabData;
 use crate::cf::encode::Encoding;
 use crate::error::{Error, Result};
 use crate::read::{self, Buffers};
+use crate::store::Store;
 
 /// A variable along none of the dimension that grows.
 #[derive(Debug)]
@@ -31,14 +32,14 @@ pub(super) struct Fixed {
 impl Fixed {
     /// A variable with what it holds; `None` for one whose elements are not all of a size, which is left alone.
     pub(super) async fn open(
-        transaction: &Transaction,
+        store: &Store,
         variable: &Arc<Variable>,
         encoding: Encoding,
         axes: Vec<usize>,
     ) -> Result<Option<Self>> {
         let selection = Selection::all(variable.shape());
         let mut buffers = Buffers::default();
-        let slab = read::read(transaction.store(), variable, selection, &mut buffers).await?;
+        let slab = read::read(store, variable, selection, &mut buffers).await?;
         let (SlabData::Fixed(stored), Some(size)) = (slab.data, variable.layout.element.size())
         else {
             return Ok(None);

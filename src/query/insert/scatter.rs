@@ -7,11 +7,11 @@ use arrow::compute::cast;
 use datafusion::common::Result as EngineResult;
 use datafusion::execution::memory_pool::MemoryReservation;
 
-use super::ArraySink;
 use super::axis::{Coordinates, Found, show};
 use super::fixed::Fixed;
 use super::options::{Existing, Missing};
 use super::window::{self, Gathered, Segment};
+use super::{ArraySink, Start};
 use crate::append::Transaction;
 use crate::array::hyperslab::Selection;
 use crate::array::{Dataset, Variable};
@@ -89,8 +89,8 @@ impl<'a> Scatter<'a> {
             let variable = place.coordinate;
             let mut values = None;
             if let Some(variable) = &variable {
-                values = Some(match (&axis.values, sink.is_new) {
-                    (Some(values), true) => Arc::clone(values),
+                values = Some(match (&axis.values, &sink.start) {
+                    (Some(values), Start::New | Start::Continued(..)) => Arc::clone(values),
                     _ => whole(transaction, variable, &sink.target.decode).await?,
                 });
             }
@@ -182,10 +182,16 @@ impl<'a> Scatter<'a> {
             let variable = &column.variable;
             let encoding = Encoding::of_variable(variable, &sink.target.decode)?;
             let axes = column.axes.clone();
-            let fixed = if sink.is_new {
-                Some(Fixed::new(variable, encoding, axes)?)
-            } else {
-                Fixed::open(transaction, variable, encoding, axes).await?
+            let fixed = match &sink.start {
+                Start::New => Some(Fixed::new(variable, encoding, axes)?),
+                Start::There => Fixed::open(transaction.store(), variable, encoding, axes).await?,
+                Start::Continued(store, copied) => {
+                    let mut copied = copied.iter().filter(|own| own.path == variable.path);
+                    match copied.next() {
+                        Some(variable) => Fixed::open(store, variable, encoding, axes).await?,
+                        None => None,
+                    }
+                }
             };
             self.fixed.extend(fixed.map(|fixed| (at, fixed)));
         }
@@ -441,7 +447,7 @@ impl<'a> Scatter<'a> {
         for (_, fixed) in &self.fixed {
             fixed.finish(transaction).await?;
         }
-        if self.sink.is_new {
+        if matches!(self.sink.start, Start::New) {
             self.write_coordinates(transaction).await?;
         }
         let added = self.growing()?.1.added()?;

@@ -142,6 +142,7 @@ impl Moving<'_> {
             store: variable.store.clone(),
             axes,
             alignment,
+            members: variable.members.clone(),
         })
     }
 

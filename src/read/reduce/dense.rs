@@ -120,6 +120,11 @@ impl<T: Lane> Dense<T> {
         }
     }
 
+    /// Takes other weights for the cells that come, as many as before.
+    pub(super) fn set_weights(&mut self, weights: Vec<Weights>) {
+        self.weights = weights;
+    }
+
     /// Adds what another accumulator of the same kind has seen.
     pub(super) fn merge(&mut self, other: &Self) {
         let (into, from) = (&mut self.slots, &other.slots);

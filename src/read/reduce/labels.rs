@@ -6,11 +6,12 @@
 //! group of a cell = label(time) * 192 + label(lat)
 //! ```
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::array::hyperslab::Selection;
+use crate::array::hyperslab::{IndexSet, Selection};
 use crate::error::{Error, Result};
 
 /// The label of cells that belong to no group: a mask excludes them.
@@ -74,6 +75,18 @@ impl Labels {
         product(&tables, free)
     }
 
+    /// The labels of those cells of `selection` whose positions along `axis` are `place`. The groups stay.
+    #[must_use]
+    pub fn part(&self, axis: usize, place: &Range<usize>, selection: &Selection) -> Self {
+        let of = |component: &Component| Component {
+            labels: part(&component.labels, &component.axes, axis, place, selection),
+            ..component.clone()
+        };
+        Self {
+            components: self.components.iter().map(of).collect(),
+        }
+    }
+
     /// Whether the labels fit `selection`: requests come from outside.
     ///
     /// # Errors
@@ -127,6 +140,30 @@ impl Component {
     }
 }
 
+/// Of one value for each selected cell of `axes`, in C order, those of the cells whose positions along `axis` are `place`.
+pub(super) fn part<T: Copy>(
+    values: &Arc<[T]>,
+    axes: &[usize],
+    axis: usize,
+    place: &Range<usize>,
+    selection: &Selection,
+) -> Arc<[T]> {
+    let Some(at) = axes.iter().position(|own| *own == axis) else {
+        return Arc::clone(values);
+    };
+    let count = |axis: &usize| {
+        let count = selection.dims.get(*axis).map_or(0, IndexSet::count);
+        usize::try_from(count).unwrap_or(usize::MAX)
+    };
+    let length = count(&axis);
+    let inner: usize = axes.iter().skip(at + 1).map(count).product();
+    let rows = values.chunks(length.saturating_mul(inner).max(1));
+    rows.filter_map(|row| row.get(place.start * inner..place.end * inner))
+        .flatten()
+        .copied()
+        .collect()
+}
+
 /// The outer product of `tables`, times `factor`.
 fn product(tables: &[Vec<u64>], factor: u64) -> Vec<u64> {
     let mut all = vec![factor];
@@ -142,7 +179,6 @@ fn product(tables: &[Vec<u64>], factor: u64) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::array::hyperslab::IndexSet;
 
     fn labels() -> (Selection, Labels) {
         let selection = Selection {
@@ -172,6 +208,33 @@ mod tests {
         assert_eq!((labels.groups(), labels.strides()), (6, vec![3, 1]));
         assert_eq!(labels.cells(&selection), [0, 0, 10, 0, 0, 10]);
         assert_eq!(Labels::default().cells(&selection), [30]);
+    }
+
+    #[test]
+    fn a_part_has_the_labels_of_its_cells() {
+        let (selection, mut labels) = labels();
+        let place = 1..3;
+        let own = |selection: &Selection| Selection {
+            dims: vec![
+                selection.dims[0].clone(),
+                selection.dims[1].at(&(1..3)),
+                selection.dims[2].clone(),
+            ],
+        };
+        let part = labels.part(1, &place, &selection);
+        assert_eq!(part.components[0], labels.components[0]);
+        assert_eq!(*part.components[1].labels, [NONE, 2]);
+        assert!(part.check(&own(&selection)).is_ok());
+        labels.components = vec![Component {
+            axes: vec![0, 1],
+            labels: vec![0, 1, 2, 3, 4, 5].into(),
+            groups: 6,
+        }];
+        let part = labels.part(1, &place, &selection);
+        assert_eq!(*part.components[0].labels, [1, 2, 4, 5]);
+        assert!(part.check(&own(&selection)).is_ok());
+        let part = labels.part(0, &(1..2), &selection);
+        assert_eq!(*part.components[0].labels, [3, 4, 5]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod closed;
 mod dense;
 mod kernels;
 pub mod labels;
+mod part;
 mod states;
 mod walk;
 
@@ -401,28 +402,7 @@ impl Reducer {
     pub fn new(reduction: &Arc<Reduction>) -> Result<Self> {
         let selection = &reduction.plan.selection;
         reduction.labels.check(selection)?;
-        let mut tables = Vec::with_capacity(reduction.weights.len());
-        let mut weighted = Vec::new();
-        for weights in &reduction.weights {
-            let counts: Vec<usize> = weights
-                .axes
-                .iter()
-                .map(|axis| selection.dims.get(*axis).map_or(0, |dim| dim.count()))
-                .map(|count| usize::try_from(count).unwrap_or(usize::MAX))
-                .collect();
-            let cells = counts.iter().fold(1, |n: usize, c| n.saturating_mul(*c));
-            if cells != weights.values.len() {
-                return Err(Error::Invalid(
-                    "weights of a reduction do not fit its selection".into(),
-                ));
-            }
-            weighted.extend(weights.axes.iter().copied());
-            tables.push(Table {
-                axes: weights.axes.clone(),
-                counts,
-                values: Arc::clone(&weights.values),
-            });
-        }
+        let (tables, weighted) = reduction.tables()?;
         let refuse = || {
             Error::Unsupported(format!(
                 "{}: its values cannot be reduced as they are stored",
@@ -616,6 +596,8 @@ fn is_float<T: Lane>() -> bool {
 /// Accumulators of some element type.
 trait Accumulator: Debug + Send {
     fn feed<'a>(&'a mut self, walk: &'a Walk) -> Box<dyn Sink + 'a>;
+    /// Takes other weights, as many as before.
+    fn weigh(&mut self, weights: Vec<Table>);
     fn merge(&mut self, other: &dyn Accumulator);
     fn finish(&self, reduction: &Reduction) -> Result<Partial>;
     fn as_any(&self) -> &dyn Any;
@@ -624,6 +606,10 @@ trait Accumulator: Debug + Send {
 impl<T: Lane + Number> Accumulator for Dense<T> {
     fn feed<'a>(&'a mut self, walk: &'a Walk) -> Box<dyn Sink + 'a> {
         Box::new(Feed { walk, dense: self })
+    }
+
+    fn weigh(&mut self, weights: Vec<Table>) {
+        self.set_weights(weights);
     }
 
     fn merge(&mut self, other: &dyn Accumulator) {
