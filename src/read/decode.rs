@@ -1,5 +1,8 @@
 //! Chunks to slabs: decodes each chunk of a plan into reused buffers and crops it to the selection.
 
+mod plain;
+
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use arrow::buffer::{Buffer, MutableBuffer};
@@ -16,8 +19,7 @@ use crate::read::encoded::{Encoded, Needed, Part, Stored};
 use crate::read::{Fetched, ReadPlan};
 use crate::store::Store;
 
-/// Bytes of unencoded data that are read at once: they stay in cache until they have been used.
-const PIECE: usize = 1 << 18;
+use plain::Place;
 
 /// What reading has cost so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -274,21 +276,30 @@ impl Job {
             buffers.counters.chunks_read += 1;
             return self.stored(bytes, &part.crop, sink);
         }
-        if self.is_plain()
-            && part.fetched.is_none()
-            && let ChunkAddress::Range {
-                object,
-                offset,
-                length,
-                ..
-            } = part.address
-        {
-            if *length < decoded_length as u64 {
-                return Err(Error::Corrupt(format!(
-                    "it has {length} bytes where {decoded_length} are needed"
-                )));
+        if self.is_plain() && part.fetched.is_none() {
+            match part.address {
+                ChunkAddress::Range {
+                    object,
+                    offset,
+                    length,
+                    ..
+                } => {
+                    check_length(*length, decoded_length, Ordering::Less)?;
+                    let place = Place::Range(store, object, *offset);
+                    return self.plain(&place, &part.crop, sink, buffers);
+                }
+                ChunkAddress::Object(object) if store.is_local() => {
+                    let Some((file, length)) = store.file_of(object)? else {
+                        buffers.counters.chunks_missing += 1;
+                        return sink.fill(&self.layout.fill, &part.crop);
+                    };
+                    check_length(length, decoded_length, Ordering::Less)?;
+                    check_length(length, decoded_length, Ordering::Greater)?;
+                    let place = Place::File(store, object, file);
+                    return self.plain(&place, &part.crop, sink, buffers);
+                }
+                _ => {}
             }
-            return self.plain(store, (object, *offset), &part.crop, sink, buffers);
         }
         let Buffers {
             counters,
@@ -349,88 +360,6 @@ impl Job {
         let decoded = sized(chunk, decoded_length);
         pipeline.decode(bytes, part.skipped(), decoded, scratch)?;
         self.stored(decoded, &part.crop, sink)
-    }
-
-    /// Whether stored bytes are cells in C order: parts of a chunk can be read.
-    fn is_plain(&self) -> bool {
-        self.layout.pipeline.0.is_empty() && self.layout.order == ElementOrder::C
-    }
-
-    /// Reads the part of an unencoded local chunk that the selection spans, piece by piece so that it stays in cache.
-    fn plain(
-        &self,
-        store: &Store,
-        (object, offset): (&str, u64),
-        crop: &Crop,
-        sink: &mut dyn Sink,
-        buffers: &mut Buffers,
-    ) -> Result<()> {
-        let size = self.size()?;
-        let span = crop.span(&self.from);
-        let (start, length) = (span.start * size, span.len() * size);
-        let offset = offset.saturating_add(start as u64);
-        store.check_local(object, offset, length)?;
-        buffers.counters.bytes_read += length;
-        buffers.counters.bytes_decoded += length;
-        buffers.counters.chunks_read += 1;
-        if let Some(target) = sink.target(crop, &self.chunk) {
-            return store.read_local(object, offset, target);
-        }
-        if length <= PIECE {
-            return self.piece(store, (object, offset), crop, sink, buffers);
-        }
-        for piece in self.pieces(crop, size) {
-            let skipped = (piece.span(&self.from).start - span.start) * size;
-            let offset = offset.saturating_add(skipped as u64);
-            let read = self.piece(store, (object, offset), &piece, sink, buffers);
-            read.map_err(|error| match error {
-                // What is half done cannot be done again.
-                Error::Conflict(text) if skipped > 0 => Error::io("a chunk cannot be read", text),
-                error => error,
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Reads the cells that `crop` spans; the first of them is at `offset`.
-    fn piece(
-        &self,
-        store: &Store,
-        (object, offset): (&str, u64),
-        crop: &Crop,
-        sink: &mut dyn Sink,
-        buffers: &mut Buffers,
-    ) -> Result<()> {
-        let size = self.size()?;
-        let span = crop.span(&self.from);
-        let part = sized(&mut buffers.chunk, span.len() * size);
-        store.read_local(object, offset, part)?;
-        // Source indices count from the start of the chunk, the buffer from the first selected cell.
-        let shifted = crop.shifted();
-        sink.cells(part, &self.from, &shifted)
-    }
-
-    /// A crop cut along its slowest dimension into pieces of few bytes.
-    fn pieces(&self, crop: &Crop, size: usize) -> Vec<Crop> {
-        let (Some(runs), Some(stride)) = (crop.0.first(), self.from.first()) else {
-            return vec![crop.clone()];
-        };
-        let step = (PIECE / (stride * size).max(1)).max(1);
-        let mut pieces = Vec::new();
-        for run in runs {
-            for start in (0..run.length).step_by(step) {
-                let mut piece = crop.clone();
-                if let Some(slowest) = piece.0.first_mut() {
-                    *slowest = vec![Run {
-                        from: run.from + start,
-                        to: run.to + start,
-                        length: step.min(run.length - start),
-                    }];
-                }
-                pieces.push(piece);
-            }
-        }
-        pieces
     }
 
     /// Hands over the cells of a decoded chunk.
@@ -501,6 +430,16 @@ impl Job {
             .filter_map(|(number, place)| crop.within(&place).map(|crop| (number, crop)))
             .collect())
     }
+}
+
+/// Refuses stored bytes of a chunk that are fewer, or more, than its cells need.
+fn check_length(length: u64, needed: usize, wrong: Ordering) -> Result<()> {
+    if length.cmp(&(needed as u64)) != wrong {
+        return Ok(());
+    }
+    Err(Error::Corrupt(format!(
+        "it has {length} bytes where {needed} are needed"
+    )))
 }
 
 /// The blocks of a chunk that hold a selected cell.

@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use super::write::{Durability, Local};
-use super::{Backend, Store, absent, local_path};
+use super::{Backend, Store, absent, local_path, open};
 use crate::error::Result;
 
 impl Store {
@@ -51,6 +51,22 @@ impl Store {
             opened => opened,
         };
         opened.map_err(|e| self.unwritten(key, e))
+    }
+
+    /// An object of a local store, to be read in any order, and its length; `None` when there is no such object.
+    ///
+    /// # Errors
+    /// `Io` when the storage fails; `Unsupported` for a store that is not local.
+    pub fn file_of(&self, key: &str) -> Result<Option<(File, u64)>> {
+        let Backend::Local { root, aside, .. } = &self.backend else {
+            return Err(self.not_local());
+        };
+        let opened = open(root, aside, key).and_then(|file| Ok((file.metadata()?.len(), file)));
+        match opened {
+            Ok((length, file)) => Ok(Some((file, length))),
+            Err(e) if absent(&e) => Ok(None),
+            Err(e) => Err(self.failed(key, e)),
+        }
     }
 
     /// An object of a local store, to be read in any order.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::{alike, analyze, error, explain, row, rows, sample, session};
 
@@ -296,4 +296,65 @@ async fn a_join_on_a_dimension_prunes_chunks_while_it_runs() {
     let plan = analyze(&session, &sql).await;
     let read: usize = metric(&plan, "chunks_read").parse().unwrap();
     assert!(read <= 10, "{plan}");
+}
+
+#[tokio::test]
+async fn of_unencoded_chunks_only_the_needed_part_is_read() {
+    let session = session();
+    let folder = tempfile::tempdir().unwrap();
+    let plain = folder.path().join("plain.zarr");
+    let plain = plain.to_str().unwrap();
+    let source = sample("tas.nc");
+    // Rows of 4096 cells lie 16 KiB apart.
+    let copy = format!(
+        "COPY (SELECT t.time, t.lat, CAST(x.value AS BIGINT) AS x, CAST(t.tas + x.value AS REAL) AS tas \
+         FROM (SELECT time, lat, tas FROM '{source}' WHERE lon = 15 AND year(time) = 2002 AND lat < -70) t \
+         CROSS JOIN (SELECT value FROM generate_series(0, 2047)) x) \
+         TO '{plain}' OPTIONS (dims 'time,lat,x', chunks '365,2,2048', codec 'none')"
+    );
+    rows(&session, &copy).await.unwrap();
+    let read = |plan: &str| -> f64 {
+        let text = metric(plan, "bytes_read");
+        let (number, unit) = text.split_once(' ').unwrap_or((&text, ""));
+        let factor = match unit {
+            "K" => 1e3,
+            "M" => 1e6,
+            _ => 1.0,
+        };
+        number.parse::<f64>().unwrap() * factor
+    };
+    // July: 31 of 365 rows of each chunk, which hold 2 * 2048 cells of 4 bytes each.
+    let july = format!("SELECT count(tas), avg(tas) FROM '{plain}' WHERE month(time) = 7");
+    let plan = analyze(&session, &july).await;
+    assert!(
+        (read(&plan) / (31.0 * 2.0 * 2048.0 * 4.0) - 1.0).abs() < 0.02,
+        "{plan}"
+    );
+    // A cell of each row: 4 bytes each.
+    let point = format!("SELECT sum(tas) FROM '{plain}' WHERE lat < -80 AND x = 100");
+    let plan = analyze(&session, &point).await;
+    assert!((read(&plan) / (365.0 * 4.0) - 1.0).abs() < 0.02, "{plan}");
+    let expected = format!(
+        "SELECT sum(CAST(tas + 100 AS REAL)) FROM '{source}' WHERE lon = 15 AND year(time) = 2002 AND lat < -80"
+    );
+    assert_eq!(
+        row(&session, &point).await.unwrap(),
+        row(&session, &expected).await.unwrap()
+    );
+
+    // What is there is not what it should be.
+    let chunk = folder.path().join("plain.zarr/tas/0.0.0");
+    let bytes = std::fs::read(&chunk).unwrap();
+    for wrong in [&bytes[..bytes.len() - 1], &[&bytes[..], b"x"].concat()] {
+        std::fs::write(&chunk, wrong).unwrap();
+        let refused = error(&session, &july).await;
+        let needed = format!(
+            "chunk [0, 0, 0]: it has {} bytes where {} are needed",
+            wrong.len(),
+            bytes.len()
+        );
+        assert!(refused.contains(&needed), "{refused}");
+    }
+    std::fs::remove_file(&chunk).unwrap();
+    assert_eq!(row(&session, &july).await.unwrap(), [json!(0), Value::Null]);
 }
