@@ -13,6 +13,9 @@ pub enum Error {
     /// The request itself is wrong: change it.
     #[error("{0}")]
     Invalid(String),
+    /// Who asks must not do that.
+    #[error("{0}")]
+    Forbidden(String),
     /// The data is well formed, but uses a feature that cannot be read exactly.
     #[error("{0}")]
     Unsupported(String),
@@ -64,6 +67,7 @@ impl Error {
         match self {
             Self::NotFound(text) => Self::NotFound(put(text)),
             Self::Invalid(text) => Self::Invalid(put(text)),
+            Self::Forbidden(text) => Self::Forbidden(put(text)),
             Self::Unsupported(text) => Self::Unsupported(put(text)),
             Self::Corrupt(text) => Self::Corrupt(put(text)),
             Self::Exhausted(text) => Self::Exhausted(put(text)),

@@ -40,6 +40,8 @@ pub mod format;
 pub mod ingest;
 pub mod query;
 pub mod read;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod session;
 pub mod store;
 

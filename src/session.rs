@@ -1,5 +1,6 @@
 //! SQL text in, record batches out.
 
+mod statement;
 mod versions;
 
 use std::collections::HashMap;
@@ -11,7 +12,7 @@ use datafusion::common::{DataFusionError, Result, SchemaError, TableReference};
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::dynamic_file::DynamicListTableFactory;
 use datafusion::execution::memory_pool::GreedyMemoryPool;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{FunctionRegistry, SessionStateBuilder, SessionStateDefaults};
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
@@ -30,7 +31,11 @@ use crate::error::Error;
 use crate::query::insert::append_options;
 use crate::query::{self, HyperslabOptions, engine_error};
 
+use statement::Kind;
 use versions::Change;
+
+pub use crate::catalog::guard::{Access, Guard};
+pub use statement::Prepared;
 
 /// Limits of a session.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +44,8 @@ pub struct SessionOptions {
     pub memory_limit: Option<usize>,
     /// Number of partitions that work at the same time; `None` is one a core.
     pub threads: Option<usize>,
+    /// What sessions share: memory and what is kept of files. Without it, a session has its own.
+    pub runtime: Option<Arc<RuntimeEnv>>,
 }
 
 /// A session: datasets with names, settings, and the engine that answers statements about them.
@@ -76,14 +83,17 @@ impl Session {
         if let Some(threads) = options.threads {
             config = config.with_target_partitions(threads.max(1));
         }
-        let mut runtime = RuntimeEnvBuilder::new();
-        if let Some(limit) = options.memory_limit {
-            runtime = runtime.with_memory_pool(Arc::new(GreedyMemoryPool::new(limit)));
-        }
+        let runtime = match (&options.runtime, options.memory_limit) {
+            (Some(runtime), _) => Arc::clone(runtime),
+            (None, None) => RuntimeEnvBuilder::new().build_arc()?,
+            (None, Some(limit)) => RuntimeEnvBuilder::new()
+                .with_memory_pool(Arc::new(GreedyMemoryPool::new(limit)))
+                .build_arc()?,
+        };
         let state = SessionStateBuilder::new()
             .with_default_features()
             .with_config(config)
-            .with_runtime_env(runtime.build_arc()?)
+            .with_runtime_env(runtime)
             .with_physical_optimizer_rules(query::rules(PhysicalOptimizer::new().rules))
             .build();
         let context = SessionContext::new_with_state(state);
@@ -98,7 +108,7 @@ impl Session {
     }
 
     /// What opens datasets.
-    pub(crate) fn catalog(&self) -> &Catalog {
+    pub(crate) fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
     }
 
@@ -120,20 +130,50 @@ impl Session {
         Ok(())
     }
 
+    /// Lets statements use only the locations that `guard` allows, and not change settings of the process.
+    pub fn confine(&self, guard: Arc<dyn Guard>) {
+        self.catalog.confine(guard);
+    }
+
     /// Plans a statement; nothing has run yet, except statements that only change the session (`SET`, `CREATE`).
     ///
     /// # Errors
     /// When the statement is wrong, or a dataset it names cannot be opened.
     pub async fn sql(&self, sql: &str) -> Result<DataFrame> {
+        let prepared = self.prepare(sql).await?;
+        self.run(prepared).await
+    }
+
+    /// Reads a statement; nothing has run yet. Parameters are `$1`, `$2`, … or `?`.
+    ///
+    /// # Errors
+    /// As [`Session::sql`].
+    pub async fn prepare(&self, sql: &str) -> Result<Prepared> {
         let (change, rewritten) = self.versions(sql);
         if let Some(change) = change {
-            let done = self.change(change).await.map_err(engine_error)?;
-            return self.context.read_batch(done);
+            return Ok(Prepared(Kind::Change(change)));
         }
         let sql = rewritten.as_deref().unwrap_or(sql);
-        match self.context.sql(sql).await {
-            Ok(frame) => Ok(frame),
+        match self.context.state().create_logical_plan(sql).await {
+            Ok(plan) => Ok(Prepared(Kind::Plan(plan))),
             Err(error) => Err(self.explain(sql, error).await),
+        }
+    }
+
+    /// Plans a statement that has been read, as [`Session::sql`] does.
+    ///
+    /// # Errors
+    /// As [`Session::sql`].
+    pub async fn run(&self, prepared: Prepared) -> Result<DataFrame> {
+        match prepared.0 {
+            Kind::Change(change) => {
+                let done = self.change(change).await.map_err(engine_error)?;
+                self.context.read_batch(done)
+            }
+            Kind::Plan(plan) => {
+                let plan = statement::confined(plan, &self.catalog)?;
+                self.context.execute_logical_plan(plan).await
+            }
         }
     }
 
@@ -196,7 +236,10 @@ impl Session {
         let dialect = dialect_from_str(state.config_options().sql_parser.dialect)
             .unwrap_or_else(|| Box::new(GenericDialect {}));
         let change = versions::change(sql, dialect.as_ref());
-        (change, versions::rewrite(sql, dialect.as_ref()))
+        let rewritten = versions::rewrite(sql, dialect.as_ref());
+        let text = rewritten.as_deref().unwrap_or(sql);
+        let numbered = statement::numbered(text, dialect.as_ref());
+        (change, numbered.or(rewritten))
     }
 
     /// Runs a statement; rows come as they are found.

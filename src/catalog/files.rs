@@ -21,6 +21,7 @@ use glob::{MatchOptions, Pattern};
 
 use crate::array::Variable;
 use crate::array::members::concatenate;
+use crate::catalog::guard::Access;
 use crate::catalog::tables::{self, decode_options};
 use crate::catalog::{Catalog, Opened};
 use crate::error::{Error, Result, Within};
@@ -150,6 +151,8 @@ impl Files {
     pub(super) async fn open(&self, catalog: &Catalog, format: Option<&str>) -> Result<Opened> {
         let locations = self.locations().await?;
         let member = |location: String| async move {
+            // A link may lead somewhere else than the pattern says.
+            let location = catalog.place(&location, Access::Read)?;
             let opened = catalog.open_store(Store::open(&location)?, format).await?;
             Member::new(opened, catalog).await
         };

@@ -8,6 +8,7 @@ use crate::append::Target;
 use crate::array::blueprint::{Blueprint, Codecs, NewGroup, NewVariable};
 use crate::array::{Dataset, Dimension, Variable};
 use crate::catalog::files::{Files, Together};
+use crate::catalog::guard::Access;
 use crate::catalog::tables::{TableParts, decode_options};
 use crate::catalog::{Catalog, Opened, format_for};
 use crate::error::{Error, Result};
@@ -105,7 +106,9 @@ impl insert::Files for Growing {
     }
 
     fn place(&self, name: &str) -> Result<Target> {
-        let location = self.files.named(name)?;
+        let location = self
+            .catalog
+            .place(&self.files.named(name)?, Access::Write)?;
         Ok(Target::new(Store::open(&location)?, self.format))
     }
 }

@@ -6,6 +6,7 @@ pub mod factory;
 mod files;
 pub mod functions;
 mod grow;
+pub mod guard;
 pub mod live;
 pub mod location;
 pub mod provider;
@@ -22,6 +23,7 @@ use crate::append::{self, Target};
 use crate::array::cut::cut;
 use crate::array::{Dataset, Group, Variable};
 use crate::catalog::files::{Files, Together};
+use crate::catalog::guard::{Access, Guard};
 use crate::catalog::tables::TableParts;
 use crate::cf::join_words;
 use crate::cf::roles::{self, Role};
@@ -81,6 +83,7 @@ pub struct Catalog {
     kept: Mutex<HashMap<String, (Identity, Arc<Opened>)>>,
     registered: RwLock<HashMap<String, String>>,
     session: RwLock<Option<Weak<RwLock<SessionState>>>>,
+    guard: RwLock<Option<Arc<dyn Guard>>>,
 }
 
 /// The format that goes by a name of `STORED AS` or by an extension.
@@ -109,6 +112,8 @@ impl Catalog {
     /// As [`Catalog::open`]; `Invalid` when the dataset is not of the format asked for, `NotFound` when it has no such
     /// version.
     pub async fn open_as(&self, location: &str, format: Option<&str>) -> Result<Arc<Opened>> {
+        let (named, marks) = location::split(location);
+        let location = &format!("{}{marks}", self.place(named, Access::Read)?);
         let (place, marks) = location::split(location);
         let along = location::along(marks);
         if let Some(files) = Files::of(place, along) {
@@ -174,11 +179,34 @@ impl Catalog {
         }))
     }
 
+    /// Lets statements use only the locations that `guard` allows.
+    pub fn confine(&self, guard: Arc<dyn Guard>) {
+        *self.guard.write() = Some(guard);
+    }
+
+    /// The path or URL that a location means, which a statement names.
+    ///
+    /// # Errors
+    /// `Forbidden` when it must not be used so.
+    pub fn place(&self, location: &str, access: Access) -> Result<String> {
+        match self.guard.read().as_ref() {
+            Some(guard) => guard.place(location, access),
+            None => Ok(location.to_owned()),
+        }
+    }
+
+    /// Whether only some locations may be used.
+    #[must_use]
+    pub fn is_confined(&self) -> bool {
+        self.guard.read().is_some()
+    }
+
     /// The dataset at a location to be changed.
     ///
     /// # Errors
-    /// As [`Catalog::open`]; `Invalid` for an earlier version.
+    /// As [`Catalog::open`]; `Invalid` for an earlier version, `Forbidden` when it must not be changed.
     pub async fn target(&self, location: &str) -> Result<Target> {
+        self.place(location::split(location).0, Access::Write)?;
         let opened = self.open(location).await?;
         opened.target.clone().ok_or_else(|| {
             Error::Invalid(format!(

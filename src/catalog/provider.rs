@@ -10,6 +10,7 @@ use datafusion::datasource::TableType;
 use datafusion::error::DataFusionError;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::catalog::guard::Access;
 use crate::catalog::{Catalog, Opened, grow, location, tables};
 use crate::error::Error;
 use crate::query::engine_error;
@@ -17,7 +18,7 @@ use crate::query::insert::InsertTarget;
 use crate::query::table::ArrayTable;
 
 /// Extensions of array datasets: a name that ends so is meant as a path, even when nothing is there.
-const EXTENSIONS: &[&str] = &[
+pub const EXTENSIONS: &[&str] = &[
     "nc", "nc4", "cdf", "h5", "hdf", "hdf5", "he5", "zarr", "b2nd", "b2d", "b2frame", "icechunk",
 ];
 
@@ -133,7 +134,11 @@ impl SchemaProvider for PathSchema {
             Err(error) => return Err(engine_error(error)),
         };
         // Not an array dataset: perhaps a file of rows.
-        match self.files.try_new(location).await {
+        let place = self
+            .catalog
+            .place(location::split(location).0, Access::Read);
+        let place = place.map_err(engine_error)?;
+        match self.files.try_new(&place).await {
             Ok(Some(table)) => Ok(Some(table)),
             Ok(None) | Err(_) => Err(engine_error(unknown)),
         }
@@ -238,6 +243,9 @@ pub async fn ordered(
         .await
         .map_err(engine_error)?;
     let table = ArrayTable::new(Arc::new(grid.ordered(columns)));
+    if let Err(forbidden) = catalog.place(opened.store.location(), Access::Write) {
+        return Ok(Arc::new(table.with_refusal(forbidden.to_string())));
+    }
     if let Some(target) = grow::target(catalog, opened, parts, &options) {
         return Ok(Arc::new(table.with_target(target)));
     }

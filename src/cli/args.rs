@@ -12,6 +12,7 @@ Examples:
   hyperslab -o warm.parquet -c \"SELECT * FROM 'sst.zarr' WHERE sst > 28\"
   hyperslab info tas.nc
   hyperslab append -t cube.zarr day-01.nc day-02.nc
+  hyperslab serve --root climate=/data/climate
 
 Without -c and -f, statements are read from standard input. The exit code is 0 when all statements were run, 1 when one
 failed, and 2 when the command line is wrong. Arrow is the IPC stream format on standard output, and the IPC file format
@@ -26,6 +27,33 @@ pub(crate) enum Task {
     Info(Info),
     /// Append slices to a dataset.
     Append(Append),
+    /// Answer over the network.
+    #[cfg(feature = "server")]
+    Serve(Serve),
+}
+
+/// How to answer over the network.
+#[cfg(feature = "server")]
+#[derive(Debug, clap::Args)]
+pub(crate) struct Serve {
+    /// Configuration, a TOML file.
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Address and port, instead of that of the configuration.
+    #[arg(long, value_name = "ADDRESS:PORT", env = "HYPERSLAB_LISTEN")]
+    pub(crate) listen: Option<String>,
+    /// A folder or URL below which datasets can be read, by a name (repeatable).
+    #[arg(long = "root", value_name = "NAME=LOCATION", value_parser = pair)]
+    pub(crate) roots: Vec<Pair>,
+    /// Let datasets below these roots be made and changed.
+    #[arg(long)]
+    pub(crate) writable: bool,
+    /// Let plain text leave this machine.
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// Check the configuration, and do nothing else.
+    #[arg(long = "check-config")]
+    pub(crate) check: bool,
 }
 
 /// Statements, and how they are to be run.
@@ -153,6 +181,9 @@ enum Command {
     },
     /// Append slices to a dataset along a dimension, each whole or not at all.
     Append(AppendArgs),
+    /// Answer statements over Arrow Flight SQL, until it is told to stop.
+    #[cfg(feature = "server")]
+    Serve(Serve),
 }
 
 #[derive(Debug, clap::Args)]
@@ -224,6 +255,7 @@ impl AppendArgs {
             session: SessionOptions {
                 memory_limit: self.memory_limit,
                 threads: self.threads,
+                runtime: None,
             },
             settings: self.settings,
         }
@@ -278,6 +310,8 @@ fn checked(matches: &ArgMatches) -> Result<Task, clap::Error> {
     match args.command {
         Some(Command::Info { paths, format }) => return Ok(Task::Info(Info { paths, format })),
         Some(Command::Append(append)) => return Ok(Task::Append(append.checked())),
+        #[cfg(feature = "server")]
+        Some(Command::Serve(serve)) => return Ok(Task::Serve(serve)),
         None => {}
     }
     let query = args.query;
@@ -303,6 +337,7 @@ fn checked(matches: &ArgMatches) -> Result<Task, clap::Error> {
         session: SessionOptions {
             memory_limit: query.memory_limit,
             threads: query.threads,
+            runtime: None,
         },
         settings: query.settings,
         names: query.names,
@@ -414,7 +449,7 @@ mod tests {
         let args = ["hyperslab"].iter().chain(args);
         match checked(&Args::command().try_get_matches_from(args)?)? {
             Task::Query(query) => Ok(query),
-            Task::Info(_) | Task::Append(_) => panic!("not a query"),
+            _ => panic!("not a query"),
         }
     }
 

@@ -4,6 +4,8 @@ mod append;
 pub(crate) mod args;
 mod info;
 mod output;
+#[cfg(feature = "server")]
+mod serve;
 mod shell;
 mod sql;
 mod statements;
@@ -45,6 +47,8 @@ pub(crate) fn run(task: Task) -> Outcome {
         Task::Query(query) => query.session.threads,
         Task::Append(append) => append.session.threads,
         Task::Info(_) => None,
+        #[cfg(feature = "server")]
+        Task::Serve(_) => None,
     };
     let runtime = match runtime(threads) {
         Ok(runtime) => runtime,
@@ -57,6 +61,8 @@ pub(crate) fn run(task: Task) -> Outcome {
         Task::Query(query) => runtime.block_on(sql::run(query)),
         Task::Info(info) => runtime.block_on(info::run(&info)),
         Task::Append(append) => runtime.block_on(append::run(append)),
+        #[cfg(feature = "server")]
+        Task::Serve(serve) => runtime.block_on(serve::run(serve)),
     };
     // Everything has been written: waiting for idle threads to end would only cost time.
     runtime.shutdown_background();

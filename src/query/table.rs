@@ -32,6 +32,8 @@ pub struct ArrayTable {
     constraints: Constraints,
     /// Where rows can be inserted; `None` for a part of a grid.
     target: Option<InsertTarget>,
+    /// Why who asks must not insert rows.
+    refusal: Option<String>,
 }
 
 impl ArrayTable {
@@ -45,6 +47,7 @@ impl ArrayTable {
             grid,
             constraints,
             target: None,
+            refusal: None,
         }
     }
 
@@ -53,6 +56,15 @@ impl ArrayTable {
     pub fn with_target(self, target: InsertTarget) -> Self {
         Self {
             target: Some(target),
+            ..self
+        }
+    }
+
+    /// The same table, into which who asks must not insert rows, for this reason.
+    #[must_use]
+    pub fn with_refusal(self, refusal: String) -> Self {
+        Self {
+            refusal: Some(refusal),
             ..self
         }
     }
@@ -140,6 +152,9 @@ impl TableProvider for ArrayTable {
         input: Arc<dyn ExecutionPlan>,
         operation: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        if let Some(refusal) = &self.refusal {
+            return Err(engine_error(Error::Forbidden(refusal.clone())));
+        }
         let target = self.target.clone().ok_or_else(|| {
             engine_error(Error::Unsupported(format!(
                 "{}: rows cannot be inserted into a part of a grid or an earlier version",

@@ -33,4 +33,6 @@ mod netcdf3;
 mod parts;
 mod pushdown;
 mod random;
+#[cfg(feature = "server")]
+mod server;
 mod sql_examples;

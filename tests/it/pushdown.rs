@@ -235,6 +235,7 @@ async fn a_scan_beyond_the_memory_limit_is_an_error_or_finishes() {
     let options = SessionOptions {
         memory_limit: Some(32 << 20),
         threads: Some(2),
+        ..Default::default()
     };
     let session = Session::with_options(&options).unwrap();
     let sql = format!("SELECT avg(tas), count(pr) FROM '{}'", sample("tas.nc"));
@@ -242,6 +243,7 @@ async fn a_scan_beyond_the_memory_limit_is_an_error_or_finishes() {
     let options = SessionOptions {
         memory_limit: Some(1 << 10),
         threads: Some(2),
+        ..Default::default()
     };
     let session = Session::with_options(&options).unwrap();
     let text = error(&session, &sql).await;

@@ -70,6 +70,7 @@ async fn too_little_memory_is_an_error_that_says_how_much() {
         let options = SessionOptions {
             memory_limit: Some(limit),
             threads: Some(2),
+            ..Default::default()
         };
         let session = Session::with_options(&options).unwrap();
         let text = error(&session, &sql.replace("{tas}", &sample("tas.nc"))).await;

@@ -1,0 +1,46 @@
+//! A line on standard error for each statement: who, how it ended, how long, how much, what.
+
+use std::io::Write;
+use std::time::Instant;
+
+use tonic::Status;
+
+use super::rows::Given;
+
+/// Most characters of a statement in a line.
+const STATEMENT: usize = 500;
+
+/// A line that is written when its statement has ended.
+#[derive(Debug)]
+pub(super) struct Line {
+    user: String,
+    statement: String,
+    start: Instant,
+}
+
+impl Line {
+    pub(super) fn new(user: &str, statement: &str) -> Self {
+        let words: Vec<&str> = statement.split_whitespace().collect();
+        Self {
+            user: user.to_owned(),
+            statement: words.join(" ").chars().take(STATEMENT).collect(),
+            start: Instant::now(),
+        }
+    }
+}
+
+/// Writes the line of a statement that has ended.
+pub(super) fn log(line: &Line, given: Given, ended: Option<&Status>) {
+    let ended = ended.map_or_else(|| "ok".to_owned(), |status| format!("{:?}", status.code()));
+    let now = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.3fZ");
+    // Standard error that is closed is nobody to tell.
+    let _ = writeln!(
+        std::io::stderr(),
+        "{now} user={} status={ended} ms={} rows={} bytes={} sql={:?}",
+        line.user,
+        line.start.elapsed().as_millis(),
+        given.rows,
+        given.bytes,
+        line.statement
+    );
+}

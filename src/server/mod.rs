@@ -1,0 +1,140 @@
+//! `hyperslab serve`: the engine over Arrow Flight SQL, for many users at a time.
+//!
+//! ```text
+//! access     who asks, and below which roots their statements may read and write
+//! service    statements, prepared statements, metadata: Flight SQL
+//! handles    plans and statements that clients come back for
+//! rows       runs apart from the network; ends when the client is gone, the statement cancelled, or its time over
+//! ```
+
+mod access;
+pub mod config;
+mod flight;
+mod handles;
+mod ingest;
+mod log;
+mod metadata;
+mod rows;
+mod service;
+mod status;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Certificate, Identity, Server as Transport, ServerTlsConfig};
+
+use crate::error::{Error, Result};
+use flight::Flight;
+use service::Service;
+
+pub use config::Config;
+
+/// How often a connection on which nothing happens is looked after.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// Most requests of one connection at a time.
+const STREAMS: u32 = 256;
+
+/// A server that listens, and does not answer yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    service: Service,
+    config: Config,
+    /// Where statements run, so that they do not keep the network waiting.
+    workers: Workers,
+}
+
+/// A runtime that is shut down where nothing may wait.
+#[derive(Debug)]
+struct Workers(Option<Runtime>);
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Server {
+    /// Checks a configuration, and listens.
+    ///
+    /// # Errors
+    /// As [`Config::check`]; `Io` when the address cannot be listened on.
+    pub async fn bind(config: Config) -> Result<Self> {
+        config.check()?;
+        let wanted = config.address()?;
+        let listener = TcpListener::bind(wanted)
+            .await
+            .map_err(|error| Error::io(format!("{wanted} cannot be listened on"), error))?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| Error::io("the address is not known", error))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .thread_name("statement")
+            .enable_all()
+            .build()
+            .map_err(|error| Error::io("no threads can be started", error))?;
+        let handle = runtime.handle().clone();
+        let workers = Workers(Some(runtime));
+        Ok(Self {
+            service: Service::new(&config, handle)?,
+            workers,
+            listener,
+            address,
+            config,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `stop` is done; then statements that are running end, and no others begin.
+    ///
+    /// # Errors
+    /// `Invalid` or `Io` when certificates cannot be used; `Io` when the network fails.
+    pub async fn serve(self, stop: impl Future<Output = ()>) -> Result<()> {
+        let mut transport = Transport::builder()
+            .http2_keepalive_interval(Some(KEEP_ALIVE))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE))
+            .tcp_keepalive(Some(KEEP_ALIVE))
+            .max_concurrent_streams(Some(STREAMS));
+        if let Some(tls) = &self.config.tls {
+            let read = |path: &std::path::Path| {
+                std::fs::read(path)
+                    .map_err(|error| Error::io(format!("{} cannot be read", path.display()), error))
+            };
+            let identity = Identity::from_pem(read(&tls.certificate)?, read(&tls.key)?);
+            let mut settings = ServerTlsConfig::new().identity(identity);
+            if let Some(clients) = &tls.clients {
+                settings = settings.client_ca_root(Certificate::from_pem(read(clients)?));
+            }
+            transport = transport.tls_config(settings).map_err(|error| {
+                Error::Invalid(format!("{}: {error}", tls.certificate.display()))
+            })?;
+        }
+        let most = self.config.limits.message_mib.saturating_mul(1 << 20);
+        let service = FlightServiceServer::new(Flight(self.service))
+            .max_decoding_message_size(most)
+            .max_encoding_message_size(usize::MAX);
+        let (health, healthy) = tonic_health::server::health_reporter();
+        health.set_serving::<FlightServiceServer<Flight>>().await;
+        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+        let served = transport
+            .add_service(service)
+            .add_service(healthy)
+            .serve_with_incoming_shutdown(incoming, stop)
+            .await;
+        drop(self.workers);
+        served.map_err(|error| Error::io(format!("{}: the network failed", self.address), error))
+    }
+}

@@ -1,0 +1,457 @@
+//! The statements of Flight SQL, each by the session of who asks.
+
+mod sql;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::sql::{
+    CommandPreparedStatementQuery, CommandStatementQuery, ProstMessageExt, TicketStatementQuery,
+};
+use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, Ticket};
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::scalar::ScalarValue;
+use futures::StreamExt;
+use parking_lot::Mutex;
+use prost::Message;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
+use tonic::metadata::MetadataMap;
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+use tonic::{Extensions, Request, Response, Status};
+
+use super::access::{Everybody, Principal};
+use super::config::{Config, Limits};
+use super::handles::Handles;
+use super::log::{Line, log};
+use super::rows::{Given, Messages, plain, send};
+use super::status::status;
+use crate::error::Error;
+use crate::session::{Prepared, Session, SessionOptions};
+
+/// Most bytes of a statement.
+const STATEMENT: usize = 1 << 20;
+
+/// What a plan needs to run once, for whoever has planned it.
+#[derive(Debug)]
+struct Planned {
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    schema: SchemaRef,
+    sql: String,
+}
+
+/// A statement that a client comes back to.
+#[derive(Debug)]
+struct Kept {
+    sql: String,
+    /// Rows of parameters that were bound last.
+    bound: Mutex<Vec<Vec<ScalarValue>>>,
+}
+
+/// Somebody's session: settings, and tables with names.
+#[derive(Debug)]
+struct Own {
+    session: Session,
+    principal: Arc<Principal>,
+    used: Mutex<Instant>,
+}
+
+/// Everything that requests share.
+#[derive(Debug)]
+struct Shared {
+    everybody: Everybody,
+    limits: Limits,
+    runtime: Arc<RuntimeEnv>,
+    workers: Handle,
+    permits: Arc<Semaphore>,
+    sessions: Mutex<HashMap<String, Arc<Own>>>,
+    prepared: Handles<Kept>,
+    planned: Handles<Planned>,
+    /// Statements whose rows are being sent, by their handles, and whose they are.
+    running: Mutex<HashMap<String, (String, AbortHandle)>>,
+}
+
+/// The service.
+#[derive(Clone, Debug)]
+pub(super) struct Service(Arc<Shared>);
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl Service {
+    /// A service whose statements run on `workers`.
+    pub(super) fn new(config: &Config, workers: Handle) -> crate::error::Result<Self> {
+        let limits = config.limits.clone();
+        let memory = limits.memory_mib.saturating_mul(1 << 20);
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(GreedyMemoryPool::new(memory)))
+            .build_arc()
+            .map_err(|error| Error::Invalid(error.to_string()))?;
+        Ok(Self(Arc::new(Shared {
+            everybody: Everybody::new(config)?,
+            runtime,
+            workers,
+            permits: Arc::new(Semaphore::new(limits.statements)),
+            sessions: Mutex::default(),
+            prepared: Handles::new(limits.handles, limits.handle()),
+            planned: Handles::new(limits.handles, limits.handle()),
+            running: Mutex::default(),
+            limits,
+        })))
+    }
+
+    /// The session of who asks.
+    async fn own<T>(&self, request: &Request<T>) -> Result<Arc<Own>, Status> {
+        let peer = address(request.extensions());
+        let token = token(request.metadata())?;
+        let everybody = &self.0.everybody;
+        let principal = everybody
+            .of_token(token.as_deref(), peer.map(|peer| peer.ip()))
+            .await?;
+        let connection = peer.map(|peer| peer.to_string()).unwrap_or_default();
+        // A session lasts as long as the token that was given for a password, or as the connection.
+        let key = match &token {
+            Some(token) => format!("{}\n{token}\n{connection}", principal.name),
+            None => format!("{}\n\n{connection}", principal.name),
+        };
+        let lasts = self.0.limits.handle();
+        let mut sessions = self.0.sessions.lock();
+        if let Some(own) = sessions.get(&key) {
+            *own.used.lock() = Instant::now();
+            return Ok(Arc::clone(own));
+        }
+        sessions.retain(|_, other| other.used.lock().elapsed() < lasts);
+        let of_user = || {
+            sessions
+                .iter()
+                .filter(|(_, own)| own.principal.name == principal.name)
+        };
+        if of_user().count() >= self.0.limits.sessions {
+            let oldest = of_user().min_by_key(|(_, own)| *own.used.lock());
+            let oldest = oldest.map(|(key, _)| key.clone());
+            oldest.and_then(|oldest| sessions.remove(&oldest));
+        }
+        let session = Session::with_options(&SessionOptions {
+            runtime: Some(Arc::clone(&self.0.runtime)),
+            ..SessionOptions::default()
+        });
+        let session = session.map_err(|error| status(&error))?;
+        session.confine(principal.roots());
+        let own = Arc::new(Own {
+            session,
+            principal,
+            used: Mutex::new(Instant::now()),
+        });
+        sessions.insert(key, Arc::clone(&own));
+        Ok(own)
+    }
+
+    /// Forgets the session of who asks.
+    async fn close_session<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let own = self.own(request).await?;
+        let mut sessions = self.0.sessions.lock();
+        sessions.retain(|_, other| !Arc::ptr_eq(other, &own));
+        Ok(())
+    }
+
+    /// The right to run, which has to be waited for while too many others do.
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let acquired = Arc::clone(&self.0.permits).acquire_owned();
+        match tokio::time::timeout(self.0.limits.queue(), acquired).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(Status::unavailable("the server stops")),
+            Err(_) => Err(Status::resource_exhausted(format!(
+                "{} statements are running, and none has ended within {} seconds; try again later",
+                self.0.limits.statements, self.0.limits.queue_seconds
+            ))),
+        }
+    }
+
+    /// Runs something of a statement apart from the network.
+    async fn on_workers<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Status>> + Send + 'static,
+    ) -> Result<T, Status> {
+        let task = self.0.workers.spawn(work);
+        let running = Stop(task.abort_handle());
+        let done = task.await;
+        drop(running);
+        done.unwrap_or_else(|error| Err(Status::internal(format!("a statement failed: {error}"))))
+    }
+
+    /// Plans a statement whose rows are fetched later.
+    async fn plan(
+        &self,
+        own: &Arc<Own>,
+        sql: String,
+        parameters: Option<Vec<ScalarValue>>,
+    ) -> Result<Planned, Status> {
+        let own = Arc::clone(own);
+        self.on_workers(async move {
+            let prepared = prepare(&own.session, &sql).await?;
+            let prepared = bound(prepared, parameters)?;
+            let frame = own.session.run(prepared).await.map_err(|e| status(&e))?;
+            let context = Arc::new(frame.task_ctx());
+            let plan = frame.create_physical_plan().await.map_err(|e| status(&e))?;
+            Ok(Planned {
+                schema: plain(&plan.schema()),
+                plan,
+                context,
+                sql,
+            })
+        })
+        .await
+    }
+
+    /// Plans a statement, and says where its rows are.
+    async fn info(
+        &self,
+        own: &Arc<Own>,
+        sql: String,
+        parameters: Option<Vec<ScalarValue>>,
+        descriptor: FlightDescriptor,
+    ) -> Answer<FlightInfo> {
+        let planned = self.plan(own, sql, parameters).await?;
+        let schema = Arc::clone(&planned.schema);
+        let handle = self.0.planned.keep(&own.principal.name, planned)?;
+        let ticket = TicketStatementQuery {
+            statement_handle: handle.into(),
+        };
+        info(&schema, ticket.as_any().encode_to_vec(), descriptor)
+    }
+
+    /// Sends the rows of a plan.
+    async fn rows(&self, own: &Own, planned: &Planned, handle: String) -> Answer<Messages> {
+        let permit = self.permit().await?;
+        let rows = execute_stream(Arc::clone(&planned.plan), Arc::clone(&planned.context));
+        let rows = rows.map_err(|error| status(&error))?;
+        let line = Line::new(&own.principal.name, &planned.sql);
+        let shared = Arc::clone(&self.0);
+        let key = handle.clone();
+        let limit = self.0.limits.statement();
+        let (messages, abort) = send(
+            &planned.schema,
+            rows,
+            &self.0.workers,
+            limit,
+            move |given, ended| {
+                shared.running.lock().remove(&key);
+                log(&line, given, ended);
+                drop(permit);
+            },
+        );
+        let running = (own.principal.name.clone(), abort.clone());
+        self.0.running.lock().insert(handle.clone(), running);
+        if abort.is_finished() {
+            self.0.running.lock().remove(&handle);
+        }
+        Ok(Response::new(messages))
+    }
+
+    /// Runs a statement to its end; returns how many rows it has changed.
+    async fn update(
+        &self,
+        own: &Arc<Own>,
+        sql: String,
+        parameters: Vec<Vec<ScalarValue>>,
+    ) -> Result<i64, Status> {
+        let permit = self.permit().await?;
+        let limit = self.0.limits.statement();
+        let own = Arc::clone(own);
+        let line = Line::new(&own.principal.name, &sql);
+        let run = self.on_workers(async move {
+            let prepared = prepare(&own.session, &sql).await?;
+            let rows: Vec<Option<Vec<ScalarValue>>> = match parameters.is_empty() {
+                true => vec![None],
+                false => parameters.into_iter().map(Some).collect(),
+            };
+            let mut count = 0;
+            for row in rows {
+                let prepared = bound(prepared.clone(), row)?;
+                let is_query = prepared.is_query();
+                let frame = own.session.run(prepared).await.map_err(|e| status(&e))?;
+                let mut batches = frame.execute_stream().await.map_err(|e| status(&e))?;
+                while let Some(batch) = batches.next().await {
+                    let batch = batch.map_err(|e| status(&e))?;
+                    count += if is_query { 0 } else { changed(&batch) };
+                }
+            }
+            Ok(count)
+        });
+        let done = match tokio::time::timeout(limit, run).await {
+            Ok(done) => done,
+            Err(_) => Err(Status::deadline_exceeded(format!(
+                "the statement did not end within {} seconds",
+                limit.as_secs()
+            ))),
+        };
+        drop(permit);
+        let given = Given {
+            rows: done.as_ref().map_or(0, |count| count.unsigned_abs()),
+            bytes: 0,
+        };
+        log(&line, given, done.as_ref().err());
+        done
+    }
+
+    /// Ends a statement whose rows are not fetched yet, or being sent.
+    fn cancel(&self, own: &Own, info: &FlightInfo) -> bool {
+        let mut is_cancelled = false;
+        for endpoint in &info.endpoint {
+            let Some(handle) = endpoint.ticket.as_ref().and_then(handle_of) else {
+                continue;
+            };
+            is_cancelled |= self.0.planned.take(&own.principal.name, &handle).is_ok();
+            let Ok(handle) = std::str::from_utf8(&handle) else {
+                continue;
+            };
+            if let Some((owner, abort)) = self.0.running.lock().get(handle)
+                && *owner == own.principal.name
+            {
+                abort.abort();
+                is_cancelled = true;
+            }
+        }
+        is_cancelled
+    }
+
+    /// The columns that a command gives, if it is one of a statement.
+    pub(super) async fn schema(
+        &self,
+        request: &Request<FlightDescriptor>,
+    ) -> Result<Option<SchemaRef>, Status> {
+        let own = self.own(request).await?;
+        let Ok(any) = arrow_flight::sql::Any::decode(&*request.get_ref().cmd) else {
+            return Ok(None);
+        };
+        let unpacked =
+            |error: arrow::error::ArrowError| Status::invalid_argument(error.to_string());
+        let sql = if let Some(command) = any.unpack::<CommandStatementQuery>().map_err(unpacked)? {
+            command.query
+        } else if let Some(command) = any
+            .unpack::<CommandPreparedStatementQuery>()
+            .map_err(unpacked)?
+        {
+            let handle = &command.prepared_statement_handle;
+            self.0
+                .prepared
+                .get(&own.principal.name, handle)?
+                .sql
+                .clone()
+        } else {
+            return Ok(None);
+        };
+        self.on_workers(async move {
+            let prepared = prepare(&own.session, &sql).await?;
+            Ok(Some(plain(&prepared.schema())))
+        })
+        .await
+    }
+}
+
+/// Stops what nobody waits for any more.
+struct Stop(AbortHandle);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Reads a statement.
+async fn prepare(session: &Session, sql: &str) -> Result<Prepared, Status> {
+    if sql.len() > STATEMENT {
+        return Err(Status::invalid_argument(format!(
+            "the statement has {} bytes, and may have {STATEMENT}",
+            sql.len()
+        )));
+    }
+    session.prepare(sql).await.map_err(|error| status(&error))
+}
+
+fn bound(prepared: Prepared, parameters: Option<Vec<ScalarValue>>) -> Result<Prepared, Status> {
+    match parameters {
+        Some(values) => prepared.with_parameters(values).map_err(|e| status(&e)),
+        None => Ok(prepared),
+    }
+}
+
+/// How many rows a statement that changes something has changed, as it says itself.
+pub(super) fn changed(batch: &RecordBatch) -> i64 {
+    use arrow::array::AsArray;
+    use arrow::datatypes::UInt64Type;
+    let count = batch.column_by_name("count");
+    let count = count.and_then(|count| count.as_primitive_opt::<UInt64Type>());
+    let sum = count.map_or(0, |count| count.iter().flatten().sum::<u64>());
+    i64::try_from(sum).unwrap_or(i64::MAX)
+}
+
+/// Where a client is.
+fn address(extensions: &Extensions) -> Option<SocketAddr> {
+    let plain = extensions
+        .get::<TcpConnectInfo>()
+        .and_then(TcpConnectInfo::remote_addr);
+    plain.or_else(|| {
+        extensions
+            .get::<TlsConnectInfo<TcpConnectInfo>>()?
+            .get_ref()
+            .remote_addr()
+    })
+}
+
+/// The token of a request.
+fn token(metadata: &MetadataMap) -> Result<Option<String>, Status> {
+    let Some(header) = metadata.get("authorization") else {
+        return Ok(None);
+    };
+    let header = header
+        .to_str()
+        .map_err(|_| Status::unauthenticated("the header authorization is not text"))?;
+    match header.split_once(' ') {
+        Some((kind, token)) if kind.eq_ignore_ascii_case("bearer") => {
+            Ok(Some(token.trim().to_owned()))
+        }
+        // It goes with the handshake; clients may send it with every request.
+        Some((kind, _)) if kind.eq_ignore_ascii_case("basic") => Ok(None),
+        _ => Err(Status::unauthenticated(
+            "the header authorization is neither Basic nor Bearer",
+        )),
+    }
+}
+
+/// The handle in a ticket of a statement.
+fn handle_of(ticket: &Ticket) -> Option<bytes::Bytes> {
+    let any = arrow_flight::sql::Any::decode(&*ticket.ticket).ok()?;
+    let ticket = any.unpack::<TicketStatementQuery>().ok()??;
+    Some(ticket.statement_handle)
+}
+
+/// A schema as it travels.
+pub(super) fn encoded(schema: &Schema) -> Result<bytes::Bytes, Status> {
+    let options = arrow::ipc::writer::IpcWriteOptions::default();
+    let message: Result<IpcMessage, _> = SchemaAsIpc::new(schema, &options).try_into();
+    let IpcMessage(bytes) = message.map_err(|error| Status::internal(error.to_string()))?;
+    Ok(bytes)
+}
+
+/// Where the rows of a plan are.
+fn info(schema: &Schema, ticket: Vec<u8>, descriptor: FlightDescriptor) -> Answer<FlightInfo> {
+    let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket));
+    let info = FlightInfo::new()
+        .try_with_schema(schema)
+        .map_err(|error| Status::internal(error.to_string()))?
+        .with_endpoint(endpoint)
+        .with_descriptor(descriptor)
+        .with_total_records(-1)
+        .with_total_bytes(-1)
+        .with_ordered(true);
+    Ok(Response::new(info))
+}
