@@ -316,6 +316,29 @@ pub(super) static SQL_INFO: LazyLock<SqlInfoData> = LazyLock::new(|| {
     info.append(SqlInfo::SqlIdentifierQuoteChar, "\"");
     info.append(SqlInfo::SqlAllTablesAreSelectable, true);
     info.append(SqlInfo::SqlNullOrdering, 0i32);
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    info.append(
+        SqlInfo::SqlKeywords,
+        words("COPY EXCLUDE FILTER OVERWRITE QUALIFY REPLACE ROLLBACK STORED VACUUM VERSION"),
+    );
+    info.append(
+        SqlInfo::SqlNumericFunctions,
+        words("abs acos asin atan atan2 ceil cos cot degrees exp floor ln log log10 mod pi power radians random round sign sin sqrt tan trunc"),
+    );
+    info.append(
+        SqlInfo::SqlStringFunctions,
+        words("ascii btrim chr concat concat_ws initcap left length lower lpad ltrim md5 repeat replace reverse right rpad rtrim split_part strpos substr translate trim upper"),
+    );
+    info.append(
+        SqlInfo::SqlSystemFunctions,
+        words("coalesce nullif version"),
+    );
+    info.append(
+        SqlInfo::SqlDatetimeFunctions,
+        words("current_date current_time date_bin date_part date_trunc day dayofyear hour minute month now season to_timestamp year"),
+    );
+    info.append(SqlInfo::SqlSearchStringEscape, "\\");
+    info.append(SqlInfo::SqlExtraNameCharacters, "");
     info.append(SqlInfo::SqlSupportsColumnAliasing, true);
     info.append(SqlInfo::SqlNullPlusNullIsNull, true);
     info.append(SqlInfo::SqlSupportsTableCorrelationNames, true);

@@ -88,6 +88,16 @@ impl Prepared {
     pub fn with_parameters(self, values: Vec<ScalarValue>) -> Result<Self> {
         match self.0 {
             Kind::Plan(plan) => {
+                // The plan takes them to be of the types that it has found out.
+                let types = plan.get_parameter_types()?;
+                let values = values.into_iter().zip(1..);
+                let values = values.map(|(value, place): (ScalarValue, usize)| {
+                    match types.get(&format!("${place}")) {
+                        Some(Some(wanted)) if *wanted != value.data_type() => value.cast_to(wanted),
+                        _ => Ok(value),
+                    }
+                });
+                let values = values.collect::<Result<Vec<_>>>()?;
                 let plan = plan.with_param_values(ParamValues::from(values))?;
                 Ok(Self(Kind::Plan(plan)))
             }

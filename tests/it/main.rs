@@ -10,6 +10,8 @@
 mod aggregate;
 mod append_cli;
 mod cli;
+#[cfg(feature = "server")]
+mod clients;
 mod common;
 mod contract;
 mod copy;

@@ -241,6 +241,8 @@ async fn prepared_statements_take_parameters() {
         number(&mut client, "SELECT sum(a) FROM t WHERE b IS NOT NULL").await,
         4
     );
+    let most = query(&mut client, "SELECT max(b) FROM t").await.unwrap();
+    assert_eq!(most[0].column(0).as_string::<i32>().value(0), "x");
     // So many that are never closed are forgotten, the oldest first.
     for _ in 0..1100 {
         client.prepare("SELECT 1".to_owned(), None).await.unwrap();
@@ -680,7 +682,9 @@ async fn damaged_messages_are_errors() {
         }
     }
     for length in 0..64usize {
-        let garbage: Vec<u8> = (0..length).map(|at| (at * 37 + length) as u8).collect();
+        let garbage: Vec<u8> = (0..length)
+            .map(|at| u8::try_from((at * 37 + length) % 256).unwrap())
+            .collect();
         let command = FlightDescriptor::new_cmd(garbage.clone());
         let _ = client.inner_mut().get_flight_info(command.clone()).await;
         let _ = client.inner_mut().get_schema(command.clone()).await;

@@ -22,7 +22,8 @@ use arrow_flight::{
     FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, RenewFlightEndpointRequest,
     Ticket,
 };
-use base64::Engine;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::{Engine, alphabet};
 use datafusion::scalar::ScalarValue;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
@@ -57,9 +58,12 @@ fn credentials(metadata: &MetadataMap) -> Option<(String, String)> {
     if !kind.eq_ignore_ascii_case("basic") {
         return None;
     }
-    let decoded = base64::engine::general_purpose::STANDARD
-        .decode(encoded.trim())
-        .ok()?;
+    // The driver written in Go leaves the padding out.
+    let engine = GeneralPurpose::new(
+        &alphabet::STANDARD,
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    );
+    let decoded = engine.decode(encoded.trim()).ok()?;
     let text = String::from_utf8(decoded).ok()?;
     let (name, password) = text.split_once(':')?;
     Some((name.to_owned(), password.to_owned()))
@@ -305,7 +309,7 @@ impl FlightSqlService for Service {
         Ok(ActionCreatePreparedStatementResult {
             prepared_statement_handle: handle.into(),
             dataset_schema: encoded(&columns)?,
-            parameter_schema: encoded(&parameters)?,
+            parameter_schema: encoded(&plain(&parameters))?,
         })
     }
 

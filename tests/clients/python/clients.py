@@ -1,0 +1,99 @@
+"""What Python users do with the server: clients.py URL USER PASSWORD TOKEN. ADBC, pandas, polars, pyarrow.flight."""
+
+import datetime
+import sys
+import warnings
+
+import adbc_driver_flightsql
+import adbc_driver_flightsql.dbapi as flight_sql
+import pandas
+import polars
+import pyarrow
+import pyarrow.flight
+
+
+def main(url, user, password, token):
+    warnings.filterwarnings("ignore")
+    with flight_sql.connect(url, db_kwargs={"username": user, "password": password}) as connection:
+        with connection.cursor() as cursor:
+            statements(cursor)
+            ingest(cursor)
+            cancel(cursor)
+        metadata(connection)
+    header = adbc_driver_flightsql.DatabaseOptions.AUTHORIZATION_HEADER.value
+    with flight_sql.connect(url, db_kwargs={header: f"Bearer {token}"}) as connection:
+        frames(connection)
+    client = pyarrow.flight.connect(url)
+    name, value = client.authenticate_basic_token(user, password)
+    assert name == b"authorization" and value.startswith(b"Bearer ")
+    refused(lambda: client.authenticate_basic_token(user, "wrong"), "wrong")
+    print("ok")
+
+
+def statements(cursor):
+    cursor.execute("SELECT lat, avg(tas) AS mean FROM 'data/tas.nc' GROUP BY lat ORDER BY lat")
+    table = cursor.fetch_arrow_table()
+    assert table.num_rows == 16 and table.schema.field("lat").metadata[b"units"] == b"degrees_north"
+    counted = "SELECT count(*) FROM 'data/tas.nc' WHERE lat > ? AND month(time) = ?"
+    cursor.execute(counted, (0.0, 1))
+    assert cursor.fetchall() == [(8 * 24 * 3 * 31,)]
+    cursor.execute("SELECT time, CAST(NULL AS DOUBLE) FROM 'data/tas.nc' WHERE lat > ? LIMIT 1", (80.0,))
+    assert cursor.fetchall() == [(datetime.datetime(2002, 1, 1, 12), None)]
+    cursor.execute("SELECT * FROM 'data/tas.nc'")
+    assert cursor.fetch_arrow_table().num_rows == 1095 * 16 * 24
+    refused(lambda: cursor.execute("SELEC 1"), "Line: 1, Column: 1")
+    refused(lambda: cursor.execute("SELECT * FROM '/etc/passwd'"), "not below a root")
+
+
+def ingest(cursor):
+    schema = pyarrow.schema(
+        [
+            pyarrow.field("x", pyarrow.int64(), metadata={"hyperslab.dimensions": "x"}),
+            pyarrow.field("v", pyarrow.float64(), metadata={"hyperslab.dimensions": "x"}),
+        ]
+    )
+    rows = pyarrow.table({"x": [1, 2, 3], "v": [1.5, 2.5, 3.5]}, schema=schema)
+    assert cursor.adbc_ingest("data/python.zarr", rows, mode="create") == 3
+    refused(lambda: cursor.adbc_ingest("data/python.zarr", rows, mode="create"), "exists already")
+    assert cursor.adbc_ingest("data/python.zarr", pyarrow.table({"x": [4], "v": [9.0]}), mode="append") == 1
+    cursor.executemany("INSERT INTO 'data/python.zarr' (x, v) VALUES (?, ?)", [(5, 1.0)])
+    assert cursor.rowcount == 1
+    cursor.execute("SELECT sum(v), count(*) FROM 'data/python.zarr'")
+    assert cursor.fetchall() == [(17.5, 5)]
+
+
+def cancel(cursor):
+    cursor.execute("SELECT a.tas, b.tas FROM 'data/tas.nc' a CROSS JOIN 'data/tas.nc' b")
+    batches = cursor.fetch_record_batch()
+    batches.read_next_batch()
+    cursor.adbc_cancel()
+    refused(lambda: list(batches), "cancel")
+
+
+def metadata(connection):
+    objects = connection.adbc_get_objects(depth="tables").read_all().to_pylist()
+    schemas = {schema["db_schema_name"]: schema for schema in objects[0]["catalog_db_schemas"]}
+    tables = [table["table_name"] for table in schemas["data/tas.nc"]["db_schema_tables"]]
+    assert "tas" in tables and "pr" in tables, tables
+    schema = connection.adbc_get_table_schema("tas", db_schema_filter="data/tas.nc")
+    assert schema.names == ["time", "lat", "lon", "tas"]
+    assert connection.adbc_get_info()["vendor_name"] == "hyperslab"
+
+
+def frames(connection):
+    query = "SELECT lat, max(tas) AS most FROM 'data/tas.nc' GROUP BY lat ORDER BY lat"
+    assert len(pandas.read_sql(query, connection)) == 16
+    assert polars.read_database(query, connection).shape == (16, 2)
+
+
+def refused(call, complaint):
+    try:
+        call()
+    except Exception as error:
+        assert complaint in str(error), error
+    else:
+        raise AssertionError(f"it should be refused: {complaint}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
