@@ -187,18 +187,40 @@ impl Service {
         done.unwrap_or_else(|error| Err(Status::internal(format!("a statement failed: {error}"))))
     }
 
-    /// Plans a statement whose rows are fetched later.
+    /// Plans a statement whose rows are fetched later. What is no query and gives no rows runs now.
     async fn plan(
         &self,
         own: &Arc<Own>,
         sql: String,
         parameters: Option<Vec<ScalarValue>>,
     ) -> Result<Planned, Status> {
-        let own = Arc::clone(own);
-        self.on_workers(async move {
-            let prepared = prepare(&own.session, &sql).await?;
-            let prepared = bound(prepared, parameters)?;
-            let frame = own.session.run(prepared).await.map_err(|e| status(&e))?;
+        let line = Line::new(&own.principal.name, &sql);
+        let planned = self.planned(own, sql, parameters).await;
+        if let Err(error) = &planned {
+            log(&line, Given::default(), Some(error));
+        }
+        planned
+    }
+
+    async fn planned(
+        &self,
+        own: &Arc<Own>,
+        sql: String,
+        parameters: Option<Vec<ScalarValue>>,
+    ) -> Result<Planned, Status> {
+        let (session, text) = (own.session.clone(), sql.clone());
+        let prepared = self.on_workers(async move {
+            let prepared = prepare(&session, &text).await?;
+            bound(prepared, parameters)
+        });
+        let prepared = prepared.await?;
+        let permit = match prepared.is_query() {
+            true => None,
+            false => Some(self.permit().await?),
+        };
+        let session = own.session.clone();
+        let planned = self.on_workers(async move {
+            let frame = session.run(prepared).await.map_err(|e| status(&e))?;
             let context = Arc::new(frame.task_ctx());
             let plan = frame.create_physical_plan().await.map_err(|e| status(&e))?;
             Ok(Planned {
@@ -207,8 +229,22 @@ impl Service {
                 context,
                 sql,
             })
-        })
-        .await
+        });
+        let planned = self.in_time(planned).await;
+        drop(permit);
+        planned
+    }
+
+    /// Ends what takes longer than a statement may.
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+        let limit = self.0.limits.statement();
+        match tokio::time::timeout(limit, work).await {
+            Ok(done) => done,
+            Err(_) => Err(Status::deadline_exceeded(format!(
+                "the statement did not end within {} seconds",
+                limit.as_secs()
+            ))),
+        }
     }
 
     /// Plans a statement, and says where its rows are.
@@ -264,7 +300,6 @@ impl Service {
         parameters: Vec<Vec<ScalarValue>>,
     ) -> Result<i64, Status> {
         let permit = self.permit().await?;
-        let limit = self.0.limits.statement();
         let own = Arc::clone(own);
         let line = Line::new(&own.principal.name, &sql);
         let run = self.on_workers(async move {
@@ -286,13 +321,7 @@ impl Service {
             }
             Ok(count)
         });
-        let done = match tokio::time::timeout(limit, run).await {
-            Ok(done) => done,
-            Err(_) => Err(Status::deadline_exceeded(format!(
-                "the statement did not end within {} seconds",
-                limit.as_secs()
-            ))),
-        };
+        let done = self.in_time(run).await;
         drop(permit);
         let given = Given {
             rows: done.as_ref().map_or(0, |count| count.unsigned_abs()),

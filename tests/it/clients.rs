@@ -12,7 +12,15 @@ use crate::common::project;
 struct Running {
     child: Child,
     address: String,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
+}
+
+impl Running {
+    /// The certificate of the server, if it has one.
+    fn certificate(&self) -> Option<String> {
+        let path = self.folder.path().join("server.pem");
+        path.is_file().then(|| path.to_str().unwrap().to_owned())
+    }
 }
 
 impl Drop for Running {
@@ -22,14 +30,48 @@ impl Drop for Running {
     }
 }
 
-fn start() -> Running {
-    let folder = tempfile::tempdir().unwrap();
+/// Makes a certificate of this machine in a folder; the configuration that names it.
+fn certificate(folder: &Path) -> Result<String, String> {
+    let (certificate, key) = (folder.join("server.pem"), folder.join("server.key"));
+    install(
+        Command::new("openssl")
+            .args([
+                "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+            ])
+            .args(["-subj", "/CN=localhost"])
+            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&certificate),
+    )?;
+    Ok(format!(
+        "[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n",
+        certificate.display(),
+        key.display()
+    ))
+}
+
+/// One server that speaks plain text, and one that does not.
+fn servers() -> Vec<Running> {
+    let folder = || tempfile::tempdir().unwrap();
+    let (plain, secret) = (folder(), folder());
+    let tls = certificate(secret.path());
+    let mut servers = vec![start(plain, "")];
+    match tls {
+        Ok(tls) => servers.push(start(secret, &tls)),
+        Err(reason) => println!("there is no certificate, and TLS is not tested: {reason}"),
+    }
+    servers
+}
+
+fn start(folder: tempfile::TempDir, tls: &str) -> Running {
     let data = folder.path().join("data");
     std::fs::create_dir(&data).unwrap();
     std::fs::copy(project("sql-examples/data/tas.nc"), data.join("tas.nc")).unwrap();
     let config = folder.path().join("server.toml");
     let text = format!(
-        "listen = \"127.0.0.1:0\"\n[roots.data]\nlocation = \"{}\"\nwritable = true\n\
+        "listen = \"127.0.0.1:0\"\n{tls}[roots.data]\nlocation = \"{}\"\nwritable = true\n\
          [[users]]\nname = \"ann\"\npassword = \"$PASSWORD\"\ntokens = [\"token\"]\nwrite = [\"data\"]\n",
         data.display()
     );
@@ -43,16 +85,14 @@ fn start() -> Running {
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let first = lines.next().unwrap().unwrap();
-    let address = first
-        .strip_prefix("listening on grpc://")
-        .unwrap()
-        .to_owned();
+    let (_, address) = first.split_once("://").unwrap();
+    let address = address.replace("127.0.0.1", "localhost");
     // What it says must not fill the pipe.
     std::thread::spawn(move || lines.for_each(drop));
     Running {
         child,
         address,
-        _folder: folder,
+        folder,
     }
 }
 
@@ -100,13 +140,20 @@ fn python_clients_are_answered() {
         println!("the Python clients cannot be installed, and are not tested: {reason}");
         return;
     }
-    let server = start();
-    answers(
-        Command::new(venv.join("bin/python"))
-            .arg(project("tests/clients/python/clients.py"))
-            .arg(format!("grpc://{}", server.address))
-            .args(["ann", "secret", "token"]),
-    );
+    for server in servers() {
+        let certificate = server.certificate();
+        let scheme = match &certificate {
+            Some(_) => "grpc+tls",
+            None => "grpc",
+        };
+        answers(
+            Command::new(venv.join("bin/python"))
+                .arg(project("tests/clients/python/clients.py"))
+                .arg(format!("{scheme}://{}", server.address))
+                .args(["ann", "secret", "token"])
+                .args(certificate),
+        );
+    }
 }
 
 #[test]
@@ -126,24 +173,23 @@ fn java_clients_are_answered() {
         println!("the Java clients cannot be built, and are not tested: {reason}");
         return;
     }
-    let server = start();
     let path = format!(
         "{}:{}/*",
         built.join("classes").display(),
         library.display()
     );
-    answers(
-        Command::new("java")
-            .args([
-                "--add-opens=java.base/java.nio=ALL-UNNAMED",
-                "-cp",
-                &path,
-                "Jdbc",
-            ])
-            .arg(format!(
-                "jdbc:arrow-flight-sql://{}/?useEncryption=false",
-                server.address
-            ))
-            .args(["ann", "secret"]),
-    );
+    for server in servers() {
+        let options = match server.certificate() {
+            Some(certificate) => {
+                format!("useEncryption=true&useSystemTrustStore=false&tlsRootCerts={certificate}")
+            }
+            None => "useEncryption=false".to_owned(),
+        };
+        let url = format!("jdbc:arrow-flight-sql://{}/?{options}", server.address);
+        answers(
+            Command::new("java")
+                .args(["--add-opens=java.base/java.nio=ALL-UNNAMED", "-cp", &path])
+                .args(["Jdbc", &url, "ann", "secret"]),
+        );
+    }
 }

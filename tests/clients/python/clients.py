@@ -1,4 +1,4 @@
-"""What Python users do with the server: clients.py URL USER PASSWORD TOKEN. ADBC, pandas, polars, pyarrow.flight."""
+"""What Python users do with the server: clients.py URL USER PASSWORD TOKEN [CERTIFICATE]. ADBC, pandas, polars, pyarrow.flight."""
 
 import datetime
 import sys
@@ -12,18 +12,21 @@ import pyarrow
 import pyarrow.flight
 
 
-def main(url, user, password, token):
+def main(url, user, password, token, certificate=None):
     warnings.filterwarnings("ignore")
-    with flight_sql.connect(url, db_kwargs={"username": user, "password": password}) as connection:
+    roots = open(certificate).read() if certificate else None
+    options = {adbc_driver_flightsql.DatabaseOptions.TLS_ROOT_CERTS.value: roots} if roots else {}
+    login = {"username": user, "password": password}
+    with flight_sql.connect(url, db_kwargs={**login, **options}) as connection:
         with connection.cursor() as cursor:
             statements(cursor)
             ingest(cursor)
             cancel(cursor)
         metadata(connection)
     header = adbc_driver_flightsql.DatabaseOptions.AUTHORIZATION_HEADER.value
-    with flight_sql.connect(url, db_kwargs={header: f"Bearer {token}"}) as connection:
+    with flight_sql.connect(url, db_kwargs={header: f"Bearer {token}", **options}) as connection:
         frames(connection)
-    client = pyarrow.flight.connect(url)
+    client = pyarrow.flight.connect(url, **({"tls_root_certs": roots} if roots else {}))
     name, value = client.authenticate_basic_token(user, password)
     assert name == b"authorization" and value.startswith(b"Bearer ")
     refused(lambda: client.authenticate_basic_token(user, "wrong"), "wrong")
