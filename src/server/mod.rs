@@ -14,6 +14,7 @@ mod handles;
 mod ingest;
 mod log;
 mod metadata;
+mod options;
 mod rows;
 mod service;
 mod status;

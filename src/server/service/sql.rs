@@ -40,6 +40,7 @@ use crate::server::log::{Line, log};
 use crate::server::metadata::{
     CATALOG, Listed, SQL_INFO, TYPES, no_foreign_keys, primary_keys_schema,
 };
+use crate::server::options;
 use crate::server::rows::{Given, plain, send_batch};
 use crate::server::status::status;
 
@@ -370,7 +371,18 @@ impl FlightSqlService for Service {
                 "RenewFlightEndpoint",
                 "Keeps an endpoint for longer. RenewFlightEndpointRequest → FlightEndpoint",
             ),
-            ("CloseSession", "Forgets settings and named tables."),
+            (
+                "SetSessionOptions",
+                "Changes settings. SetSessionOptionsRequest → SetSessionOptionsResult",
+            ),
+            (
+                "GetSessionOptions",
+                "The settings. GetSessionOptionsRequest → GetSessionOptionsResult",
+            ),
+            (
+                "CloseSession",
+                "Forgets settings and named tables. → CloseSessionResult",
+            ),
         ];
         let actions = actions.map(|(name, description)| {
             Ok(ActionType {
@@ -414,8 +426,16 @@ impl FlightSqlService for Service {
             }
             "CloseSession" => {
                 self.close_session(&request).await?;
-                Ok(Response::new(Box::pin(stream::empty())))
+                one(&options::CloseSessionResult::closed())
             }
+            "SetSessionOptions" => {
+                let set =
+                    options::SetSessionOptionsRequest::decode(&*action.body).map_err(wrong)?;
+                let session = own.session.clone();
+                let done = self.on_workers(async move { options::set(&session, set).await });
+                one(&done.await?)
+            }
+            "GetSessionOptions" => one(&options::get(&own.session)),
             other => Err(Status::unimplemented(format!("there is no action {other}"))),
         }
     }

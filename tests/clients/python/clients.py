@@ -15,16 +15,17 @@ import pyarrow.flight
 def main(url, user, password, token, certificate=None):
     warnings.filterwarnings("ignore")
     roots = open(certificate).read() if certificate else None
-    options = {adbc_driver_flightsql.DatabaseOptions.TLS_ROOT_CERTS.value: roots} if roots else {}
+    tls = {adbc_driver_flightsql.DatabaseOptions.TLS_ROOT_CERTS.value: roots} if roots else {}
     login = {"username": user, "password": password}
-    with flight_sql.connect(url, db_kwargs={**login, **options}) as connection:
+    with flight_sql.connect(url, db_kwargs={**login, **tls}) as connection:
         with connection.cursor() as cursor:
             statements(cursor)
             ingest(cursor)
             cancel(cursor)
+        options(connection)
         metadata(connection)
     header = adbc_driver_flightsql.DatabaseOptions.AUTHORIZATION_HEADER.value
-    with flight_sql.connect(url, db_kwargs={header: f"Bearer {token}", **options}) as connection:
+    with flight_sql.connect(url, db_kwargs={header: f"Bearer {token}", **tls}) as connection:
         frames(connection)
     client = pyarrow.flight.connect(url, **({"tls_root_certs": roots} if roots else {}))
     name, value = client.authenticate_basic_token(user, password)
@@ -81,6 +82,23 @@ def metadata(connection):
     schema = connection.adbc_get_table_schema("tas", db_schema_filter="data/tas.nc")
     assert schema.names == ["time", "lat", "lon", "tas"]
     assert connection.adbc_get_info()["vendor_name"] == "hyperslab"
+
+
+def options(connection):
+    """The settings of SET, as options of the connection."""
+    setting = "adbc.flight.sql.session.option.hyperslab.decode"
+    with connection.cursor() as cursor:
+        first = "SELECT time FROM 'data/tas.nc' LIMIT 1"
+        cursor.execute(first)
+        assert pyarrow.types.is_timestamp(cursor.fetch_arrow_table().schema.field("time").type)
+        connection.adbc_connection.set_options(**{setting: "false"})
+        assert connection.adbc_connection.get_option(setting) == "false"
+        cursor.execute(first)
+        assert pyarrow.types.is_floating(cursor.fetch_arrow_table().schema.field("time").type)
+        connection.adbc_connection.set_options(**{setting: "true"})
+    prefix = setting.removesuffix("hyperslab.decode")
+    refused(lambda: connection.adbc_connection.set_options(**{prefix + "hyperslab.nothing": "1"}), "")
+    refused(lambda: connection.adbc_connection.set_options(**{prefix + "datafusion.runtime.memory_limit": "1G"}), "")
 
 
 def frames(connection):
