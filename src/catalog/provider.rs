@@ -138,6 +138,9 @@ impl SchemaProvider for PathSchema {
             .catalog
             .place(location::split(location).0, Access::Read);
         let place = place.map_err(engine_error)?;
+        if self.catalog.is_confined() && !is_one_file(&place) {
+            return Err(engine_error(unknown));
+        }
         match self.files.try_new(&place).await {
             Ok(Some(table)) => Ok(Some(table)),
             Ok(None) | Err(_) => Err(engine_error(unknown)),
@@ -258,6 +261,12 @@ pub async fn ordered(
             files: None,
         }),
     }))
+}
+
+/// Whether a place is one file on this machine: what lies in a folder, or matches a pattern, may lead somewhere else by links
+/// that whoever lists it follows.
+pub(crate) fn is_one_file(place: &str) -> bool {
+    std::fs::metadata(place).is_ok_and(|found| found.is_file())
 }
 
 /// Whether a name is meant as a path or URL.

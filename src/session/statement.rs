@@ -13,7 +13,9 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::versions::Change;
 use crate::catalog::Catalog;
+use crate::catalog::factory::STORED_AS;
 use crate::catalog::guard::Access;
+use crate::catalog::provider::is_one_file;
 use crate::error::Error;
 use crate::query::engine_error;
 
@@ -140,8 +142,14 @@ pub(super) fn confined(plan: LogicalPlan, catalog: &Catalog) -> Result<LogicalPl
         LogicalPlan::Ddl(DdlStatement::CreateExternalTable(mut create)) => {
             let makes = !create.schema.fields().is_empty();
             let access = if makes { Access::Write } else { Access::Read };
+            let is_ours = STORED_AS.contains(&create.file_type.to_uppercase().as_str());
             for location in &mut create.locations {
                 *location = place(location, access)?;
+                if !is_ours && !is_one_file(location) {
+                    return Err(engine_error(Error::Forbidden(format!(
+                        "{location} is not one file; tables of rows are made of single files below a root"
+                    ))));
+                }
             }
             let create = DdlStatement::CreateExternalTable(create);
             Ok(Transformed::yes(LogicalPlan::Ddl(create)))

@@ -375,6 +375,19 @@ async fn only_who_is_known_is_answered() {
     assert!(bob.do_get(ticket.clone()).await.is_err());
     assert!(again.do_get(ticket.clone()).await.is_ok());
     assert!(again.do_get(ticket).await.is_err());
+    // A link that leads out, and rows beyond it.
+    let hidden = server.folder.path().join("hidden");
+    std::fs::write(hidden.join("rows.csv"), "a\n1\n").unwrap();
+    std::os::unix::fs::symlink(&hidden, server.folder.path().join("data/link")).unwrap();
+    std::fs::write(server.folder.path().join("data/own.csv"), "a\n7\n").unwrap();
+    assert_eq!(number(&mut again, "SELECT a FROM 'data/own.csv'").await, 7);
+    for pattern in ["data/*/rows.csv", "data/**/*.csv", "data/l*/rows.csv"] {
+        let error = refused(&mut again, &format!("SELECT * FROM '{pattern}'")).await;
+        assert!(
+            error.contains("root") || error.contains("not an array dataset"),
+            "{error}"
+        );
+    }
     for hostile in [
         "SELECT * FROM '{hidden}/tas.nc'",
         "SELECT * FROM 'data/../hidden/tas.nc'",
@@ -402,6 +415,9 @@ async fn only_who_is_known_is_answered() {
         "CREATE EXTERNAL TABLE x STORED AS PARQUET LOCATION 's3://bucket/x'",
         "CREATE EXTERNAL TABLE x (a BIGINT NOT NULL) STORED AS ZARR LOCATION '{hidden}/new.zarr' OPTIONS (dims 'a')",
         "INSERT INTO '{hidden}/tas.nc' SELECT * FROM 'data/tas.nc'",
+        "CREATE EXTERNAL TABLE x STORED AS CSV LOCATION 'data/'",
+        "CREATE EXTERNAL TABLE x STORED AS CSV LOCATION 'data/*'",
+        "CREATE EXTERNAL TABLE x STORED AS CSV LOCATION 'data/link/rows.csv'",
         "VACUUM '{hidden}/tas.nc'",
         "ROLLBACK '{hidden}/tas.nc' TO VERSION 0",
     ] {
@@ -413,7 +429,7 @@ async fn only_who_is_known_is_answered() {
     let left: Vec<_> = std::fs::read_dir(server.folder.path().join("hidden"))
         .unwrap()
         .collect();
-    assert_eq!(left.len(), 1);
+    assert_eq!(left.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
