@@ -51,8 +51,20 @@ pub struct SessionOptions {
 /// A session: datasets with names, settings, and the engine that answers statements about them.
 #[derive(Clone)]
 pub struct Session {
-    context: SessionContext,
+    engine: Arc<dyn Engine>,
     catalog: Arc<Catalog>,
+}
+
+/// What holds the engine's session. That plans can be sent between threads takes the compiler seconds to find out, for
+/// everything anew that holds a session; of this it knows.
+trait Engine: Send + Sync {
+    fn context(&self) -> &SessionContext;
+}
+
+impl Engine for SessionContext {
+    fn context(&self) -> &SessionContext {
+        self
+    }
 }
 
 impl std::fmt::Debug for Session {
@@ -85,10 +97,7 @@ impl Session {
         }
         let runtime = match (&options.runtime, options.memory_limit) {
             (Some(runtime), _) => Arc::clone(runtime),
-            (None, None) => RuntimeEnvBuilder::new().build_arc()?,
-            (None, Some(limit)) => RuntimeEnvBuilder::new()
-                .with_memory_pool(Arc::new(GreedyMemoryPool::new(limit)))
-                .build_arc()?,
+            (None, limit) => runtime(limit)?,
         };
         let state = SessionStateBuilder::new()
             .with_default_features()
@@ -98,13 +107,16 @@ impl Session {
             .build();
         let context = SessionContext::new_with_state(state);
         let catalog = install(&context)?;
-        Ok(Self { context, catalog })
+        Ok(Self {
+            engine: Arc::new(context),
+            catalog,
+        })
     }
 
     /// The engine's own session, for everything that is not about arrays.
     #[must_use]
     pub fn context(&self) -> &SessionContext {
-        &self.context
+        self.engine.context()
     }
 
     /// What opens datasets.
@@ -154,7 +166,7 @@ impl Session {
             return Ok(Prepared(Kind::Change(change)));
         }
         let sql = rewritten.as_deref().unwrap_or(sql);
-        match self.context.state().create_logical_plan(sql).await {
+        match self.context().state().create_logical_plan(sql).await {
             Ok(plan) => Ok(Prepared(Kind::Plan(plan))),
             Err(error) => Err(self.explain(sql, error).await),
         }
@@ -168,11 +180,11 @@ impl Session {
         match prepared.0 {
             Kind::Change(change) => {
                 let done = self.change(change).await.map_err(engine_error)?;
-                self.context.read_batch(done)
+                self.context().read_batch(done)
             }
             Kind::Plan(plan) => {
                 let plan = statement::confined(plan, &self.catalog)?;
-                self.context.execute_logical_plan(plan).await
+                self.context().execute_logical_plan(plan).await
             }
         }
     }
@@ -232,7 +244,7 @@ impl Session {
 
     /// What a statement says about versions: the change that it is, or what it is in the engine's grammar.
     fn versions(&self, sql: &str) -> (Option<Change>, Option<String>) {
-        let state = self.context.state();
+        let state = self.context().state();
         let dialect = dialect_from_str(state.config_options().sql_parser.dialect)
             .unwrap_or_else(|| Box::new(GenericDialect {}));
         let change = versions::change(sql, dialect.as_ref());
@@ -255,7 +267,7 @@ impl Session {
         let Some(column) = missing_column(&error) else {
             return error;
         };
-        let state = self.context.state();
+        let state = self.context().state();
         let dialect = state.config_options().sql_parser.dialect;
         let Ok(statement) = state.sql_to_statement(sql, &dialect) else {
             return error;
@@ -285,6 +297,17 @@ impl Session {
             }
         }
         error
+    }
+}
+
+/// What sessions can share, in which statements hold at most `memory_limit` bytes.
+pub(crate) fn runtime(memory_limit: Option<usize>) -> Result<Arc<RuntimeEnv>> {
+    let builder = RuntimeEnvBuilder::new();
+    match memory_limit {
+        None => builder.build_arc(),
+        Some(limit) => builder
+            .with_memory_pool(Arc::new(GreedyMemoryPool::new(limit)))
+            .build_arc(),
     }
 }
 

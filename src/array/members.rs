@@ -13,7 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::array::chunk::{ChunkAddress, ChunkGrid, ChunkIndex};
-use crate::array::hyperslab::Selection;
+use crate::array::hyperslab::{IndexSet, Selection};
 use crate::array::{Dataset, Group, Layout, Unreadable, Variable};
 use crate::error::{Error, Result};
 
@@ -45,8 +45,14 @@ impl Members {
         selection: &Selection,
     ) -> impl Iterator<Item = (usize, Selection, Range<usize>)> {
         let along = selection.dims.get(self.axis);
+        let first = along.and_then(IndexSet::first).unwrap_or(0);
+        let last = along.and_then(IndexSet::last);
+        let start = self.parts.partition_point(|part| part.range.end <= first);
+        let parts = self.parts.iter().enumerate().skip(start);
+        let parts =
+            parts.take_while(move |(_, part)| last.is_some_and(|at| part.range.start <= at));
         let mut before = 0;
-        self.parts.iter().enumerate().filter_map(move |(at, part)| {
+        parts.filter_map(move |(at, part)| {
             let own = along?.within(&part.range);
             if own.is_empty() {
                 return None;

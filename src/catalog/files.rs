@@ -15,18 +15,19 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, make_comparator};
 use arrow::compute::{SortOptions, concat};
 use arrow::row::{RowConverter, SortField};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::{StreamExt, TryStreamExt, stream};
 use glob::{MatchOptions, Pattern};
 
 use crate::array::Variable;
 use crate::array::members::concatenate;
 use crate::catalog::guard::Access;
-use crate::catalog::tables::{self, decode_options};
+use crate::catalog::location::SPECIAL;
+use crate::catalog::tables::decode_options;
 use crate::catalog::{Catalog, Opened};
 use crate::error::{Error, Result, Within};
 use crate::query::grid::{AxisOrder, axis_order};
-use crate::read::Buffers;
+use crate::query::show;
+use crate::read::{self, Buffers};
 use crate::store::Store;
 
 /// Files that are opened at the same time.
@@ -72,17 +73,16 @@ struct Member {
 impl Files {
     /// The files that `location` means; `None` where it means one dataset.
     pub(super) fn of(location: &str, along: Option<&str>) -> Option<Self> {
-        let is_pattern = |part: &str| part.contains(['*', '?', '[']);
         let path = match location.split_once("://") {
             None | Some(("file", _)) => location,
             Some(("s3" | "s3a", path)) => path,
             // Nobody lists what there is.
             Some(_) => return None,
         };
-        if !is_pattern(path) || Path::new(location).exists() {
+        if !path.contains(SPECIAL) || Path::new(location).exists() {
             return None;
         }
-        let special = location.find(['*', '?', '['])?;
+        let special = location.find(SPECIAL)?;
         let start = location
             .get(..special)?
             .rfind('/')
@@ -109,13 +109,9 @@ impl Files {
             let mut next = Vec::new();
             if part == "**" && !is_last {
                 while let Some(directory) = found.pop() {
-                    let entries = entries(&store, &directory).await?;
-                    found.extend(
-                        entries
-                            .into_iter()
-                            .filter(|(_, is)| *is)
-                            .map(|(key, _)| key),
-                    );
+                    let entries = store.list(&directory).await?.into_iter();
+                    let below = entries.filter(|entry| entry.is_directory);
+                    found.extend(below.map(|entry| entry.key));
                     next.push(directory);
                 }
             } else {
@@ -123,12 +119,12 @@ impl Files {
                     Error::Invalid(format!("{} is not a pattern: {error}", self.pattern))
                 })?;
                 for directory in found {
-                    let entries = entries(&store, &directory).await?.into_iter();
-                    let matching = entries.filter(|(key, is_directory)| {
-                        let name = key.rsplit('/').next().unwrap_or(key);
-                        pattern.matches_with(name, MATCHING) && (is_last || *is_directory)
+                    let entries = store.list(&directory).await?.into_iter();
+                    let matching = entries.filter(|entry| {
+                        let name = entry.key.rsplit('/').next().unwrap_or(&entry.key);
+                        pattern.matches_with(name, MATCHING) && (is_last || entry.is_directory)
                     });
-                    next.extend(matching.map(|(key, _)| key));
+                    next.extend(matching.map(|entry| entry.key));
                 }
             }
             found = next;
@@ -287,8 +283,9 @@ impl Member {
             };
             let coordinate = match variables.find(is_coordinate) {
                 Some(variable) => {
-                    let read = tables::read(&opened.store, variable, &decode, &mut buffers);
-                    Some(read.await.within(|| opened.store.location())?)
+                    let read = read::values(&opened.store, variable, &decode, &mut buffers).await;
+                    let read = read.within(|| &variable.path);
+                    Some(read.within(|| opened.store.location())?)
                 }
                 None => None,
             };
@@ -317,14 +314,6 @@ impl Member {
     fn is_alike(&self, (name, length, coordinate): &(String, u64, Option<ArrayRef>)) -> bool {
         self.length(name) == Some(*length) && self.coordinate(name) == coordinate.as_ref()
     }
-}
-
-/// What is directly below a key, and whether it is a directory.
-async fn entries(store: &Store, key: &str) -> Result<Vec<(String, bool)>> {
-    let entries = store.list(key).await?.into_iter();
-    Ok(entries
-        .map(|entry| (entry.key, entry.is_directory))
-        .collect())
 }
 
 /// Checks that all dimensions but one are the same in all files.
@@ -481,13 +470,6 @@ fn check_distinct(members: &[Member], vectors: &[&ArrayRef], dimension: &str) ->
         seen.extend(own);
     }
     Ok(())
-}
-
-/// A value as messages show it.
-fn show(values: &ArrayRef, at: usize) -> String {
-    ArrayFormatter::try_new(values, &FormatOptions::default())
-        .map(|formatter| formatter.value(at).to_string())
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

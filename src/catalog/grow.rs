@@ -10,7 +10,7 @@ use crate::array::{Dataset, Dimension, Variable};
 use crate::catalog::files::{Files, Together};
 use crate::catalog::guard::Access;
 use crate::catalog::tables::{TableParts, decode_options};
-use crate::catalog::{Catalog, Opened, format_for};
+use crate::catalog::{Catalog, Opened, format_called};
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::query::HyperslabOptions;
@@ -40,12 +40,11 @@ pub(super) fn target(
 ) -> Option<InsertTarget> {
     let together = opened.together.as_ref()?;
     let first = opened.members.first()?;
-    let mut members = opened.members.iter();
-    let oldest = members.clone().map(|member| member.store.location()).min();
-    let lock = members.find(|member| Some(member.store.location()) == oldest)?;
+    let place = |member: &&Arc<Opened>| member.store.location().to_owned();
+    let lock = opened.members.iter().min_by_key(place)?;
     let format = match first.format.name() {
         // Which is not made any more.
-        "netcdf3" => format_for("x.nc"),
+        "netcdf3" => format_called("netcdf4")?,
         _ => first.format,
     };
     Some(InsertTarget {

@@ -6,6 +6,9 @@ use crate::format::Reference;
 /// What in a location is followed by the number or the name of a version.
 pub const VERSION: &str = "#version=";
 
+/// What makes a location a pattern, which means several files.
+pub const SPECIAL: [char; 3] = ['*', '?', '['];
+
 type Names = fn(String) -> Reference;
 
 /// What stands before the name of a version, and what the name is then one of.
@@ -36,14 +39,11 @@ pub fn split(location: &str) -> (&str, &str) {
         .unwrap_or((location, ""))
 }
 
-/// The location of a dataset, and the version of it that is named.
+/// The version that the end of a location names, which [`split`] has found.
 #[must_use]
-pub fn parse(location: &str) -> (&str, Option<Reference>) {
-    let (base, rest) = split(location);
+pub fn reference(end: &str) -> Option<Reference> {
     let mut kinds = KINDS.iter();
-    let reference =
-        kinds.find_map(|(kind, named)| Some(named(rest.strip_prefix(kind)?.to_owned())));
-    (base, reference)
+    kinds.find_map(|(kind, named)| Some(named(end.strip_prefix(kind)?.to_owned())))
 }
 
 #[cfg(test)]
@@ -67,8 +67,8 @@ mod tests {
             ),
             ("a#snapshot=v#1", ("a", Some(Reference::Snapshot(name())))),
         ] {
-            assert_eq!(parse(location), expected, "{location}");
             let (base, rest) = split(location);
+            assert_eq!((base, reference(rest)), expected, "{location}");
             assert_eq!(format!("{base}{rest}"), location);
             assert_eq!(along(rest), None);
         }

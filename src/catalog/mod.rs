@@ -10,9 +10,11 @@ pub mod guard;
 pub mod live;
 pub mod location;
 pub mod provider;
+pub mod quote;
 pub mod tables;
 
 use std::collections::HashMap;
+use std::fmt::{self, Debug, Formatter};
 use std::sync::{Arc, OnceLock, Weak};
 
 use datafusion::execution::SessionState;
@@ -77,12 +79,32 @@ pub struct Opened {
     tables: OnceLock<Vec<TableParts>>,
 }
 
+/// Whose settings decide how datasets are decoded. That it can be shared between threads is said here: of the state of a
+/// session it takes the compiler long to find out, for everything anew that holds a catalog.
+trait Settings: Send + Sync {
+    fn options(&self) -> Option<HyperslabOptions>;
+}
+
+impl Settings for RwLock<SessionState> {
+    fn options(&self) -> Option<HyperslabOptions> {
+        let state = self.read();
+        let options = state.config_options().extensions.get::<HyperslabOptions>();
+        options.cloned()
+    }
+}
+
+impl Debug for dyn Settings {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("Settings")
+    }
+}
+
 /// Opens datasets, and keeps the metadata of those that are one object until the object changes.
 #[derive(Debug, Default)]
 pub struct Catalog {
     kept: Mutex<HashMap<String, (Identity, Arc<Opened>)>>,
     registered: RwLock<HashMap<String, String>>,
-    session: RwLock<Option<Weak<RwLock<SessionState>>>>,
+    session: RwLock<Option<Weak<dyn Settings>>>,
     guard: RwLock<Option<Arc<dyn Guard>>>,
 }
 
@@ -113,20 +135,19 @@ impl Catalog {
     /// version.
     pub async fn open_as(&self, location: &str, format: Option<&str>) -> Result<Arc<Opened>> {
         let (named, marks) = location::split(location);
-        let location = &format!("{}{marks}", self.place(named, Access::Read)?);
-        let (place, marks) = location::split(location);
+        let location = self.place(named, Access::Read)?;
+        let location = location.as_str();
         let along = location::along(marks);
-        if let Some(files) = Files::of(place, along) {
+        if let Some(files) = Files::of(location, along) {
             return files.open(self, format).await.map(Arc::new);
         }
         if along.is_some() {
             return Err(Error::Invalid(format!(
-                "{location}: only several files, {place} with * in it, are put together along a dimension"
+                "{location}{marks}: only several files, {location} with * in it, are put together along a dimension"
             )));
         }
-        let (location, reference) = location::parse(location);
         let store = Store::open(location)?;
-        let Some(reference) = reference else {
+        let Some(reference) = location::reference(marks) else {
             return self.open_store(store, format).await;
         };
         let kind = store.kind().await?;
@@ -282,11 +303,7 @@ impl Catalog {
             .read()
             .as_ref()
             .and_then(Weak::upgrade)
-            .and_then(|state| {
-                let state = state.read();
-                let options = state.config_options().extensions.get::<HyperslabOptions>();
-                options.cloned()
-            })
+            .and_then(|session| session.options())
             .unwrap_or_default()
     }
 }

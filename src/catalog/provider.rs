@@ -269,12 +269,16 @@ pub(crate) fn is_one_file(place: &str) -> bool {
     std::fs::metadata(place).is_ok_and(|found| found.is_file())
 }
 
+/// Whether a name ends as those of datasets do.
+pub(crate) fn is_dataset_name(name: &str) -> bool {
+    name.rsplit_once('.')
+        .is_some_and(|(_, extension)| EXTENSIONS.contains(&extension))
+}
+
 /// Whether a name is meant as a path or URL.
 fn is_location(name: &str) -> bool {
     name.contains('/')
-        || name
-            .rsplit_once('.')
-            .is_some_and(|(_, extension)| EXTENSIONS.contains(&extension))
+        || is_dataset_name(name)
         || (name.contains('.') && std::path::Path::new(name).exists())
 }
 

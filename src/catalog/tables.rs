@@ -3,9 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-
-use crate::array::hyperslab::Selection;
 use crate::array::{Group, Variable};
 use crate::catalog::Opened;
 use crate::cf::decode::{DecodeOptions, Decoding};
@@ -14,8 +11,6 @@ use crate::error::{Error, Result, Within};
 use crate::query::HyperslabOptions;
 use crate::query::grid::{Grid, GridParts, GridVariable};
 use crate::query::members::Members;
-use crate::read::{self, Buffers};
-use crate::store::Store;
 
 /// A table of a dataset, before its coordinates are read.
 #[derive(Clone, Debug)]
@@ -236,22 +231,6 @@ fn decoded(
         store: opened.store.clone(),
         members: Some(Arc::new(members)),
     })
-}
-
-/// Reads and decodes all cells of a variable.
-///
-/// # Errors
-/// When it cannot be read or decoded; names the variable.
-pub(super) async fn read(
-    store: &Store,
-    variable: &Arc<Variable>,
-    decode: &DecodeOptions,
-    buffers: &mut Buffers,
-) -> Result<ArrayRef> {
-    let decoding = Decoding::new(variable, decode)?;
-    let selection = Selection::all(variable.shape());
-    let slab = read::read(store, variable, selection, buffers).await?;
-    decoding.apply(slab).within(|| &variable.path)
 }
 
 /// What a person can do about attributes that cannot be decoded.

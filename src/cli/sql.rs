@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use datafusion::common::DataFusionError;
 use futures::TryStreamExt;
+use hyperslab::catalog::quote::literal;
 use hyperslab::session::{Session, sentence};
 
 use super::args::{Format, Pair, Query, Source};
@@ -68,7 +69,7 @@ pub(super) async fn prepare(
     names: &[Pair],
 ) -> Result<(), Outcome> {
     for Pair { key, value } in settings {
-        let statement = format!("SET {key} = '{}'", value.replace('\'', "''"));
+        let statement = format!("SET {key} = {}", literal(value));
         if let Err(error) = session.sql(&statement).await {
             complain(&format!("--set {key}={value}: {}", sentence(&error)));
             return Err(Outcome::Misused);

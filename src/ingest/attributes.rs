@@ -9,10 +9,10 @@ use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
 use serde_json::Value;
 
 use super::config::{AppendConfig, AttributesMode};
-use super::labels::show;
 use crate::array::dtype::ElementType;
 use crate::array::{AttributeValue, Attributes};
 use crate::error::{Error, Result};
+use crate::query::show;
 use crate::session::{Session, sentence};
 use crate::store::write::write_id;
 

@@ -5,7 +5,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 
 use super::config::AppendConfig;
-use super::labels::{Labels, Rules, show};
+use super::labels::{Labels, Rules};
 use super::slice::{Slice, SliceVariable};
 use super::target::{Fixed, Known, is_coordinate};
 use super::units;
@@ -14,6 +14,7 @@ use crate::cf::calendar::Calendar;
 use crate::cf::decode::{DecodeOptions, Decoding};
 use crate::cf::encode::Encoding;
 use crate::error::{Error, Result, Within};
+use crate::query::show;
 
 /// What a slice adds to the append dimension.
 #[derive(Clone, Debug)]

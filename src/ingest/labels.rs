@@ -3,13 +3,13 @@
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, TimeUnit, TimestampMicrosecondType};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::config::{AppendOrder, Step};
 use crate::cf::calendar::{Calendar, DAY, HOUR, MINUTE, SECOND};
 use crate::cf::decode::Decoding;
 use crate::cf::time::TimeUnits;
 use crate::error::{Error, Result};
+use crate::query::show;
 
 /// Coordinates of the append dimension.
 #[derive(Clone, Debug)]
@@ -356,11 +356,4 @@ fn readable(micros: i64) -> String {
         }
     }
     format!("{micros}us")
-}
-
-/// A value as messages show it.
-pub(super) fn show(column: &dyn Array, row: usize) -> String {
-    ArrayFormatter::try_new(column, &FormatOptions::default())
-        .map(|formatter| formatter.value(row).to_string())
-        .unwrap_or_default()
 }

@@ -32,9 +32,9 @@ use crate::cf::decode::DecodeOptions;
 use crate::error::{Error, Result};
 use crate::query::engine_error;
 use crate::query::grid::{Axis, Column, Grid, axis_order};
+use crate::query::show;
 use crate::store::Store;
 
-use axis::show;
 use scatter::Scatter;
 
 pub use files::{Files, Present};
@@ -69,7 +69,7 @@ enum Start {
 }
 
 /// The sink of an `INSERT INTO` a grid.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ArraySink {
     grid: Arc<Grid>,
     target: InsertTarget,
@@ -247,6 +247,11 @@ impl ArraySink {
                 transaction.define(&group.unwrap_or_default(), &axis.name, axis.length)?;
             }
         }
+        Ok(self.beginning(grid, transaction, Start::New))
+    }
+
+    /// The same insertion where `start` is there before, into the variables of the dataset that is being made.
+    fn beginning(&self, mut grid: Grid, transaction: &Transaction, start: Start) -> Self {
         grid.window = Selection {
             dims: grid
                 .axes
@@ -263,17 +268,14 @@ impl ArraySink {
             let path = &column.variable.path;
             if let Some(variable) = variables.find(|variable| variable.path == *path) {
                 column.variable = Arc::clone(variable);
+                column.members = None;
             }
         }
-        Ok(Self {
+        Self {
             grid: Arc::new(grid),
-            target: self.target.clone(),
-            options: self.options.clone(),
-            grows: self.grows,
-            given: self.given.clone(),
-            start: Start::New,
-            rows: Arc::clone(&self.rows),
-        })
+            start,
+            ..self.clone()
+        }
     }
 
     /// Scatters rows within a transaction, and ends it.

@@ -22,6 +22,8 @@ use std::any::Any;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use arrow::array::Array;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ExtensionOptions};
 use datafusion::common::extensions_options;
 use datafusion::error::DataFusionError;
@@ -143,6 +145,14 @@ pub fn rules(mut rules: Vec<Rule>) -> Vec<Rule> {
 }
 
 type Rule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
+
+/// A value as messages show it.
+#[must_use]
+pub fn show(column: &dyn Array, row: usize) -> String {
+    ArrayFormatter::try_new(column, &FormatOptions::default())
+        .map(|formatter| formatter.value(row).to_string())
+        .unwrap_or_default()
+}
 
 /// The engine's error for one of ours; the sentence stays, its kind can be got back by downcasting.
 #[must_use]

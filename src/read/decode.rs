@@ -2,7 +2,6 @@
 
 mod plain;
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use arrow::buffer::{Buffer, MutableBuffer};
@@ -284,7 +283,9 @@ impl Job {
                     length,
                     ..
                 } => {
-                    check_length(*length, decoded_length, Ordering::Less)?;
+                    if *length < decoded_length as u64 {
+                        return Err(wrong_length(*length, decoded_length));
+                    }
                     let place = Place::Range(store, object, *offset);
                     return self.plain(&place, &part.crop, sink, buffers);
                 }
@@ -293,8 +294,9 @@ impl Job {
                         buffers.counters.chunks_missing += 1;
                         return sink.fill(&self.layout.fill, &part.crop);
                     };
-                    check_length(length, decoded_length, Ordering::Less)?;
-                    check_length(length, decoded_length, Ordering::Greater)?;
+                    if length != decoded_length as u64 {
+                        return Err(wrong_length(length, decoded_length));
+                    }
                     let place = Place::File(store, object, file);
                     return self.plain(&place, &part.crop, sink, buffers);
                 }
@@ -345,10 +347,7 @@ impl Job {
         counters.bytes_decoded += decoded_length;
         if pipeline.0.is_empty() {
             if bytes.len() != decoded_length {
-                return Err(Error::Corrupt(format!(
-                    "it has {} bytes where {decoded_length} are needed",
-                    bytes.len()
-                )));
+                return Err(wrong_length(bytes.len() as u64, decoded_length));
             }
             return self.stored(bytes, &part.crop, sink);
         }
@@ -432,14 +431,9 @@ impl Job {
     }
 }
 
-/// Refuses stored bytes of a chunk that are fewer, or more, than its cells need.
-fn check_length(length: u64, needed: usize, wrong: Ordering) -> Result<()> {
-    if length.cmp(&(needed as u64)) != wrong {
-        return Ok(());
-    }
-    Err(Error::Corrupt(format!(
-        "it has {length} bytes where {needed} are needed"
-    )))
+/// Stored bytes of a chunk are fewer, or more, than its cells need.
+fn wrong_length(length: u64, needed: usize) -> Error {
+    Error::Corrupt(format!("it has {length} bytes where {needed} are needed"))
 }
 
 /// The blocks of a chunk that hold a selected cell.

@@ -17,6 +17,7 @@ mod text;
 use std::ops::Range;
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,7 @@ use crate::array::chunk::{ChunkAddress, ChunkGrid};
 use crate::array::hyperslab::Selection;
 use crate::array::slab::Slab;
 use crate::array::{Layout, Variable};
+use crate::cf::decode::{DecodeOptions, Decoding};
 use crate::error::{Error, Result, Within};
 use crate::store::Store;
 
@@ -221,6 +223,21 @@ pub fn decode(
     buffers: &mut Buffers,
 ) -> Result<Slab> {
     decode::slab(store, plan, fetched, buffers).within(|| &plan.variable)
+}
+
+/// Reads and decodes all cells of a variable.
+///
+/// # Errors
+/// As [`read`], [`Decoding::new`] and [`Decoding::apply`].
+pub async fn values(
+    store: &Store,
+    variable: &Variable,
+    decode: &DecodeOptions,
+    buffers: &mut Buffers,
+) -> Result<ArrayRef> {
+    let decoding = Decoding::new(variable, decode)?;
+    let selection = Selection::all(variable.shape());
+    decoding.apply(read(store, variable, selection, buffers).await?)
 }
 
 /// Plans, fetches and decodes in one go: for coordinates, predicates on planes and other small things.

@@ -12,6 +12,7 @@ use tonic::Status;
 
 use super::config::{self, Config};
 use crate::catalog::guard::{Access, Guard};
+use crate::catalog::location::SPECIAL;
 use crate::error::{Error, Result};
 
 /// How long a token lasts that was given for a password.
@@ -343,7 +344,7 @@ fn inside(root: &Path, path: &Path) -> Option<String> {
     let mut there = PathBuf::new();
     for part in path.components() {
         if let Component::Normal(name) = part
-            && name.to_str()?.contains(['*', '?', '['])
+            && name.to_str()?.contains(SPECIAL)
             && !there.join(name).exists()
         {
             break;

@@ -12,11 +12,13 @@ use super::access::random;
 /// Values by random handles, each of somebody, who alone can use it.
 #[derive(Debug)]
 pub(super) struct Handles<T> {
-    kept: Mutex<HashMap<String, Kept<T>>>,
+    kept: Mutex<All<T>>,
     /// Most of each user; the oldest are forgotten.
     most: usize,
     lasts: Duration,
 }
+
+type All<T> = HashMap<String, Kept<T>>;
 
 #[derive(Debug)]
 struct Kept<T> {
@@ -37,7 +39,32 @@ impl<T> Handles<T> {
     /// Keeps a value of `owner`; returns its handle.
     pub(super) fn keep(&self, owner: &str, value: T) -> Result<String, Status> {
         let handle = random()?;
+        self.insert(
+            &mut self.kept.lock(),
+            owner,
+            handle.clone(),
+            Arc::new(value),
+        );
+        Ok(handle)
+    }
+
+    /// The value of `owner` that goes by a key which is no secret; it is made if it is not there.
+    pub(super) fn get_or(
+        &self,
+        owner: &str,
+        key: &str,
+        make: impl FnOnce() -> Result<T, Status>,
+    ) -> Result<Arc<T>, Status> {
         let mut kept = self.kept.lock();
+        if let Some(known) = self.known(&mut kept, owner, key) {
+            return Ok(known);
+        }
+        let value = Arc::new(make()?);
+        self.insert(&mut kept, owner, key.to_owned(), Arc::clone(&value));
+        Ok(value)
+    }
+
+    fn insert(&self, kept: &mut All<T>, owner: &str, key: String, value: Arc<T>) {
         let now = Instant::now();
         kept.retain(|_, other| now.duration_since(other.used) < self.lasts);
         let own = kept.values().filter(|other| other.owner == owner).count();
@@ -51,30 +78,30 @@ impl<T> Handles<T> {
             }
         }
         kept.insert(
-            handle.clone(),
+            key,
             Kept {
                 owner: owner.to_owned(),
-                value: Arc::new(value),
+                value,
                 used: now,
             },
         );
-        Ok(handle)
+    }
+
+    fn known(&self, kept: &mut All<T>, owner: &str, key: &str) -> Option<Arc<T>> {
+        let known = kept.get_mut(key)?;
+        if known.owner != owner || known.used.elapsed() >= self.lasts {
+            return None;
+        }
+        known.used = Instant::now();
+        Some(Arc::clone(&known.value))
     }
 
     /// The value of a handle of `owner`.
     pub(super) fn get(&self, owner: &str, handle: &[u8]) -> Result<Arc<T>, Status> {
-        let mut kept = self.kept.lock();
-        let known = std::str::from_utf8(handle)
-            .ok()
-            .and_then(|handle| kept.get_mut(handle));
-        match known {
-            Some(known) if known.owner == owner && known.used.elapsed() < self.lasts => {
-                known.used = Instant::now();
-                Ok(Arc::clone(&known.value))
-            }
-            // Whose it is, if it is somebody else's, is nobody's business.
-            _ => Err(unknown()),
-        }
+        let handle = std::str::from_utf8(handle).map_err(|_| unknown())?;
+        // Whose it is, if it is somebody else's, is nobody's business.
+        self.known(&mut self.kept.lock(), owner, handle)
+            .ok_or_else(unknown)
     }
 
     /// The value of a handle of `owner`, which is forgotten.

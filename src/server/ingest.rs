@@ -4,8 +4,6 @@ use std::fmt::{self, Formatter};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::error::FlightError;
 use arrow_flight::sql::server::PeekableFlightDataStream;
 use arrow_flight::sql::{CommandStatementIngest, TableExistsOption, TableNotExistOption};
 use datafusion::catalog::streaming::StreamingTable;
@@ -18,7 +16,9 @@ use parking_lot::Mutex;
 use tonic::Status;
 
 use super::access::random;
+use super::rows::received;
 use super::status::status;
+use crate::catalog::quote::{identifier, literal};
 use crate::error::Error;
 use crate::query::engine_error;
 use crate::session::Session;
@@ -34,10 +34,7 @@ pub(super) async fn run(
             "there are no temporary tables to send rows to",
         ));
     }
-    // With the first message, which has been looked at already.
-    let messages = messages.into_peekable();
-    let messages = messages.map_err(|status| FlightError::Tonic(Box::new(status)));
-    let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
+    let mut batches = received(messages.into_peekable());
     let first = batches.next().await.transpose()?;
     let schema = match (&first, batches.schema()) {
         (Some(first), _) => first.schema(),
@@ -60,7 +57,7 @@ pub(super) async fn run(
     context
         .register_table(name.as_str(), Arc::new(provider))
         .map_err(|e| status(&e))?;
-    let sql = statement.replace("{rows}", &quoted(&name));
+    let sql = statement.replace("{rows}", &identifier(&name));
     let done = async {
         let batches = session.sql(&sql).await?.collect().await?;
         Ok(batches.iter().map(super::service::changed).sum())
@@ -74,7 +71,7 @@ pub(super) async fn run(
 fn target(command: &CommandStatementIngest) -> String {
     let parts = [&command.catalog, &command.schema];
     let parts = parts.into_iter().flatten().filter(|part| !part.is_empty());
-    let parts = parts.chain([&command.table]).map(|part| quoted(part));
+    let parts = parts.chain([&command.table]).map(|part| identifier(part));
     parts.collect::<Vec<_>>().join(".")
 }
 
@@ -105,7 +102,7 @@ async fn statement(
     let columns: Vec<String> = schema
         .fields()
         .iter()
-        .map(|field| quoted(field.name()))
+        .map(|field| identifier(field.name()))
         .collect();
     let columns = columns.join(", ");
     if is_there {
@@ -128,7 +125,7 @@ async fn statement(
     let options: Vec<String> = command
         .options
         .iter()
-        .map(|(name, value)| format!("{} {}", text(name), text(value)))
+        .map(|(name, value)| format!("{} {}", literal(name), literal(value)))
         .collect();
     let options = match options.is_empty() {
         true => String::new(),
@@ -136,16 +133,8 @@ async fn statement(
     };
     Ok(format!(
         "COPY (SELECT {columns} FROM {{rows}}) TO {}{options}",
-        text(&location)
+        literal(&location)
     ))
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn text(value: &str) -> String {
-    format!("'{}'", value.replace('\'', "''"))
 }
 
 /// Rows that come from a client, once.

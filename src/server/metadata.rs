@@ -20,7 +20,7 @@ use tonic::Status;
 use super::access::{Principal, Roots};
 use super::rows::plain;
 use super::status::{of, status};
-use crate::catalog::provider::{EXTENSIONS, provider};
+use crate::catalog::provider::{is_dataset_name, provider};
 use crate::catalog::{Opened, tables};
 use crate::error::Error;
 use crate::session::Session;
@@ -57,7 +57,7 @@ impl<'a> Listed<'a> {
         }
         for (root, location) in self.roots.all() {
             // Nothing below it can match.
-            let start = pattern.map(|pattern| pattern.split(['%', '_']).next().unwrap_or(""));
+            let start = pattern.map(|pattern| pattern.split(['%', '_', '\\']).next().unwrap_or(""));
             if let Some(start) = start
                 && !start.starts_with(root)
                 && !root.starts_with(start)
@@ -222,11 +222,7 @@ pub(super) fn no_foreign_keys() -> RecordBatch {
 
 /// The datasets below a root, `root/path`, sorted.
 async fn datasets(root: &str, location: &str) -> Result<Vec<String>, Status> {
-    let is_dataset = |name: &str| {
-        let extension = name.rsplit_once('.').map(|(_, extension)| extension);
-        extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
-    };
-    if is_dataset(location) {
+    if is_dataset_name(location) {
         return Ok(vec![root.to_owned()]);
     }
     let store = Store::open(location).map_err(|error| of(&error))?;
@@ -244,7 +240,7 @@ async fn datasets(root: &str, location: &str) -> Result<Vec<String>, Status> {
             if name.starts_with('.') {
                 continue;
             }
-            if is_dataset(name) {
+            if is_dataset_name(name) {
                 found.push(format!("{root}/{}", entry.key));
                 if found.len() >= DATASETS {
                     return Ok(found);
@@ -258,36 +254,14 @@ async fn datasets(root: &str, location: &str) -> Result<Vec<String>, Status> {
     Ok(found)
 }
 
-/// Whether a text is like a pattern, in which `%` stands for any text and `_` for any character.
+/// Whether a text is like a pattern, in which `%` stands for any text, `_` for any character, and `\` for that what follows
+/// stands for itself.
 fn like(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) =
-        (pattern.chars().collect(), text.chars().collect());
-    // Which beginnings of the text the pattern so far can stand for.
-    let mut ends = vec![false; text.len() + 1];
-    if let Some(first) = ends.first_mut() {
-        *first = true;
-    }
-    for of in pattern {
-        let mut next = vec![false; text.len() + 1];
-        let mut any = false;
-        for at in 0..ends.len() {
-            let here = ends.get(at).copied().unwrap_or(false);
-            any |= here;
-            let before = at.checked_sub(1).and_then(|before| {
-                let matches = of == '_' || text.get(before) == Some(&of);
-                Some(matches && ends.get(before).copied()?)
-            });
-            if let Some(slot) = next.get_mut(at) {
-                *slot = if of == '%' {
-                    any
-                } else {
-                    before.unwrap_or(false)
-                };
-            }
-        }
-        ends = next;
-    }
-    ends.last().copied().unwrap_or(false)
+    let (text, pattern) = (
+        StringArray::new_scalar(text),
+        StringArray::new_scalar(pattern),
+    );
+    arrow::compute::like(&text, &pattern).is_ok_and(|is_like| is_like.true_count() == 1)
 }
 
 /// What the server says about itself.

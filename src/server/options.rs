@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use tonic::Status;
 
 use super::status::status;
+use crate::catalog::quote::literal;
 use crate::session::Session;
 
 /// What other servers call the catalog and the schema that names are looked up in.
@@ -109,7 +110,7 @@ async fn set_one(session: &Session, name: &str, value: Option<OptionValue>) -> R
     let statement = match value {
         // Without a value it is what it was at first.
         None => format!("RESET {own}"),
-        Some(OptionValue::String(text)) => format!("SET {own} = '{}'", text.replace('\'', "''")),
+        Some(OptionValue::String(text)) => format!("SET {own} = {}", literal(&text)),
         Some(OptionValue::Bool(value)) => format!("SET {own} = {value}"),
         Some(OptionValue::Int64(value)) => format!("SET {own} = '{value}'"),
         Some(OptionValue::Double(value)) => format!("SET {own} = '{value}'"),

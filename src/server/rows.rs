@@ -9,6 +9,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow_flight::FlightData;
+use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
 use datafusion::common::Result as EngineResult;
@@ -77,10 +78,10 @@ pub(super) struct Given {
     pub(super) bytes: u64,
 }
 
-/// Stops a statement whose rows nobody waits for any more.
-struct Running(AbortHandle);
+/// Stops what nobody waits for any more.
+pub(super) struct Stop(pub(super) AbortHandle);
 
-impl Drop for Running {
+impl Drop for Stop {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -107,12 +108,8 @@ pub(super) fn send(
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let Ok(next) = tokio::time::timeout(left, rows.next()).await else {
-                let seconds = limit.as_secs();
-                let late = Status::deadline_exceeded(format!(
-                    "the statement did not end within {seconds} seconds"
-                ));
-                ended.status = Some(late.clone());
-                let _ = sender.send(Err(late)).await;
+                ended.status = Some(late(limit));
+                let _ = sender.send(Err(late(limit))).await;
                 return;
             };
             let batch = match next {
@@ -144,7 +141,7 @@ pub(super) fn send(
         }
     });
     let abort = task.abort_handle();
-    let running = Running(task.abort_handle());
+    let running = Stop(task.abort_handle());
     let batches = stream::unfold((receiver, running, task, false), |state| async move {
         let (mut receiver, running, mut task, is_over) = state;
         if is_over {
@@ -169,6 +166,23 @@ pub(super) fn send(
         .build(batches)
         .map_err(Status::from);
     (Box::pin(messages), abort)
+}
+
+/// What a statement ends with that takes longer than it may.
+pub(super) fn late(limit: Duration) -> Status {
+    Status::deadline_exceeded(format!(
+        "the statement did not end within {} seconds",
+        limit.as_secs()
+    ))
+}
+
+/// The batches in messages that a client sends; the first of them has been looked at already.
+pub(super) fn received(
+    messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+) -> FlightRecordBatchStream {
+    FlightRecordBatchStream::new_from_flight_data(
+        messages.map_err(|status| FlightError::Tonic(Box::new(status))),
+    )
 }
 
 /// Tells how a statement has ended, also when it is cancelled.

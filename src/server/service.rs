@@ -5,7 +5,6 @@ mod sql;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -14,8 +13,7 @@ use arrow_flight::sql::{
 };
 use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, Ticket};
 use datafusion::execution::TaskContext;
-use datafusion::execution::memory_pool::GreedyMemoryPool;
-use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
@@ -32,10 +30,10 @@ use super::access::{Everybody, Principal};
 use super::config::{Config, Limits};
 use super::handles::Handles;
 use super::log::{Line, log};
-use super::rows::{Given, Messages, plain, send};
+use super::rows::{Given, Messages, Stop, late, plain, send};
 use super::status::status;
 use crate::error::Error;
-use crate::session::{Prepared, Session, SessionOptions};
+use crate::session::{Prepared, Session, SessionOptions, runtime, sentence};
 
 /// Most bytes of a statement.
 const STATEMENT: usize = 1 << 20;
@@ -62,7 +60,8 @@ struct Kept {
 struct Own {
     session: Session,
     principal: Arc<Principal>,
-    used: Mutex<Instant>,
+    /// What it goes by.
+    key: String,
 }
 
 /// Everything that requests share.
@@ -73,7 +72,7 @@ struct Shared {
     runtime: Arc<RuntimeEnv>,
     workers: Handle,
     permits: Arc<Semaphore>,
-    sessions: Mutex<HashMap<String, Arc<Own>>>,
+    sessions: Handles<Own>,
     prepared: Handles<Kept>,
     planned: Handles<Planned>,
     /// Statements whose rows are being sent, by their handles, and whose they are.
@@ -91,16 +90,13 @@ impl Service {
     pub(super) fn new(config: &Config, workers: Handle) -> crate::error::Result<Self> {
         let limits = config.limits.clone();
         let memory = limits.memory_mib.saturating_mul(1 << 20);
-        let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(GreedyMemoryPool::new(memory)))
-            .build_arc()
-            .map_err(|error| Error::Invalid(error.to_string()))?;
+        let runtime = runtime(Some(memory)).map_err(|error| Error::Invalid(sentence(&error)))?;
         Ok(Self(Arc::new(Shared {
             everybody: Everybody::new(config)?,
             runtime,
             workers,
             permits: Arc::new(Semaphore::new(limits.statements)),
-            sessions: Mutex::default(),
+            sessions: Handles::new(limits.sessions, limits.handle()),
             prepared: Handles::new(limits.handles, limits.handle()),
             planned: Handles::new(limits.handles, limits.handle()),
             running: Mutex::default(),
@@ -118,48 +114,31 @@ impl Service {
             .await?;
         let connection = peer.map(|peer| peer.to_string()).unwrap_or_default();
         // A session lasts as long as the token that was given for a password, or as the connection.
-        let key = match &token {
-            Some(token) => format!("{}\n{token}\n{connection}", principal.name),
-            None => format!("{}\n\n{connection}", principal.name),
+        let token = token.unwrap_or_default();
+        let key = format!("{}\n{token}\n{connection}", principal.name);
+        let make = || {
+            let session = Session::with_options(&SessionOptions {
+                runtime: Some(Arc::clone(&self.0.runtime)),
+                ..SessionOptions::default()
+            });
+            let session = session.map_err(|error| status(&error))?;
+            session.confine(principal.roots());
+            Ok(Own {
+                session,
+                principal: Arc::clone(&principal),
+                key: key.clone(),
+            })
         };
-        let lasts = self.0.limits.handle();
-        let mut sessions = self.0.sessions.lock();
-        if let Some(own) = sessions.get(&key) {
-            *own.used.lock() = Instant::now();
-            return Ok(Arc::clone(own));
-        }
-        sessions.retain(|_, other| other.used.lock().elapsed() < lasts);
-        let of_user = || {
-            sessions
-                .iter()
-                .filter(|(_, own)| own.principal.name == principal.name)
-        };
-        if of_user().count() >= self.0.limits.sessions {
-            let oldest = of_user().min_by_key(|(_, own)| *own.used.lock());
-            let oldest = oldest.map(|(key, _)| key.clone());
-            oldest.and_then(|oldest| sessions.remove(&oldest));
-        }
-        let session = Session::with_options(&SessionOptions {
-            runtime: Some(Arc::clone(&self.0.runtime)),
-            ..SessionOptions::default()
-        });
-        let session = session.map_err(|error| status(&error))?;
-        session.confine(principal.roots());
-        let own = Arc::new(Own {
-            session,
-            principal,
-            used: Mutex::new(Instant::now()),
-        });
-        sessions.insert(key, Arc::clone(&own));
-        Ok(own)
+        self.0.sessions.get_or(&principal.name, &key, make)
     }
 
     /// Forgets the session of who asks.
     async fn close_session<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let own = self.own(request).await?;
-        let mut sessions = self.0.sessions.lock();
-        sessions.retain(|_, other| !Arc::ptr_eq(other, &own));
-        Ok(())
+        self.0
+            .sessions
+            .take(&own.principal.name, own.key.as_bytes())
+            .map(drop)
     }
 
     /// The right to run, which has to be waited for while too many others do.
@@ -240,11 +219,27 @@ impl Service {
         let limit = self.0.limits.statement();
         match tokio::time::timeout(limit, work).await {
             Ok(done) => done,
-            Err(_) => Err(Status::deadline_exceeded(format!(
-                "the statement did not end within {} seconds",
-                limit.as_secs()
-            ))),
+            Err(_) => Err(late(limit)),
         }
+    }
+
+    /// Runs something that changes rows, of which there is a line in the log; returns how many rows.
+    async fn counted(
+        &self,
+        own: &Own,
+        statement: &str,
+        work: impl Future<Output = Result<i64, Status>> + Send + 'static,
+    ) -> Result<i64, Status> {
+        let permit = self.permit().await?;
+        let line = Line::new(&own.principal.name, statement);
+        let done = self.in_time(self.on_workers(work)).await;
+        drop(permit);
+        let given = Given {
+            rows: done.as_ref().map_or(0, |count| count.unsigned_abs()),
+            bytes: 0,
+        };
+        log(&line, given, done.as_ref().err());
+        done
     }
 
     /// Plans a statement, and says where its rows are.
@@ -273,6 +268,8 @@ impl Service {
         let shared = Arc::clone(&self.0);
         let key = handle.clone();
         let limit = self.0.limits.statement();
+        // Locked, so that it is not removed before it is there.
+        let mut running = self.0.running.lock();
         let (messages, abort) = send(
             &planned.schema,
             rows,
@@ -284,11 +281,8 @@ impl Service {
                 drop(permit);
             },
         );
-        let running = (own.principal.name.clone(), abort.clone());
-        self.0.running.lock().insert(handle.clone(), running);
-        if abort.is_finished() {
-            self.0.running.lock().remove(&handle);
-        }
+        running.insert(handle, (own.principal.name.clone(), abort));
+        drop(running);
         Ok(Response::new(messages))
     }
 
@@ -299,11 +293,10 @@ impl Service {
         sql: String,
         parameters: Vec<Vec<ScalarValue>>,
     ) -> Result<i64, Status> {
-        let permit = self.permit().await?;
-        let own = Arc::clone(own);
-        let line = Line::new(&own.principal.name, &sql);
-        let run = self.on_workers(async move {
-            let prepared = prepare(&own.session, &sql).await?;
+        let session = own.session.clone();
+        let text = sql.clone();
+        let run = async move {
+            let prepared = prepare(&session, &text).await?;
             let rows: Vec<Option<Vec<ScalarValue>>> = match parameters.is_empty() {
                 true => vec![None],
                 false => parameters.into_iter().map(Some).collect(),
@@ -312,7 +305,7 @@ impl Service {
             for row in rows {
                 let prepared = bound(prepared.clone(), row)?;
                 let is_query = prepared.is_query();
-                let frame = own.session.run(prepared).await.map_err(|e| status(&e))?;
+                let frame = session.run(prepared).await.map_err(|e| status(&e))?;
                 let mut batches = frame.execute_stream().await.map_err(|e| status(&e))?;
                 while let Some(batch) = batches.next().await {
                     let batch = batch.map_err(|e| status(&e))?;
@@ -320,15 +313,8 @@ impl Service {
                 }
             }
             Ok(count)
-        });
-        let done = self.in_time(run).await;
-        drop(permit);
-        let given = Given {
-            rows: done.as_ref().map_or(0, |count| count.unsigned_abs()),
-            bytes: 0,
         };
-        log(&line, given, done.as_ref().err());
-        done
+        self.counted(own, &sql, run).await
     }
 
     /// Ends a statement whose rows are not fetched yet, or being sent.
@@ -383,15 +369,6 @@ impl Service {
             Ok(Some(plain(&prepared.schema())))
         })
         .await
-    }
-}
-
-/// Stops what nobody waits for any more.
-struct Stop(AbortHandle);
-
-impl Drop for Stop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

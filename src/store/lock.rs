@@ -75,6 +75,9 @@ struct Held {
 /// Pauses between two tries, at first and at last.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 
+/// As [`PAUSE`], where a try is a request: many who wait must not keep the store from who works.
+const REMOTE_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
 /// What a lock object holds when nobody has it.
 const FREE: &str = "free";
 
@@ -207,7 +210,7 @@ impl Lock {
     ) -> Result<Option<Self>> {
         let id = write_id();
         let started = Instant::now();
-        let mut pause = PAUSE.0 * 5;
+        let mut pause = REMOTE_PAUSE.0;
         // The version that a silent holder has left, and since when it has been seen.
         let mut seen: Option<(Version, Instant)> = None;
         loop {
@@ -249,7 +252,7 @@ impl Lock {
                 return Err(busy(store, options));
             }
             tokio::time::sleep(jitter(pause)).await;
-            pause = (pause * 2).min(PAUSE.1);
+            pause = (pause * 2).min(REMOTE_PAUSE.1);
         }
     }
 }

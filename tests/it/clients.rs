@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::common::project;
+use crate::common::{project, venv};
 
 /// `hyperslab serve` as a process.
 struct Running {
@@ -121,25 +121,13 @@ fn answers(command: &mut Command) {
 
 #[test]
 fn python_clients_are_answered() {
-    let venv = project("target/clients");
-    let complete = venv.join("complete");
-    let installed = || {
-        install(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-        install(
-            Command::new("timeout")
-                .arg("300")
-                .arg(venv.join("bin/pip"))
-                .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
-                .arg(project("tests/clients/python/requirements.txt")),
-        )?;
-        std::fs::write(&complete, "").map_err(|error| error.to_string())
+    let venv = match venv("clients", "tests/clients/python/requirements.txt") {
+        Ok(venv) => venv,
+        Err(reason) => {
+            println!("the Python clients cannot be installed, and are not tested: {reason}");
+            return;
+        }
     };
-    if !complete.is_file()
-        && let Err(reason) = installed()
-    {
-        println!("the Python clients cannot be installed, and are not tested: {reason}");
-        return;
-    }
     for server in servers() {
         let certificate = server.certificate();
         let scheme = match &certificate {

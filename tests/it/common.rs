@@ -1,6 +1,7 @@
 //! What the tests share: paths, sessions, and rows as JSON.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::datatypes::DataType;
@@ -44,6 +45,32 @@ pub fn copy_folder(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), place).unwrap();
         }
     }
+}
+
+/// Python with the packages of a list, made in `target/NAME` by the first who asks.
+pub fn venv(name: &str, requirements: &str) -> Result<PathBuf, String> {
+    let venv = project("target").join(name);
+    let complete = venv.join("complete");
+    if complete.is_file() {
+        return Ok(venv);
+    }
+    let run = |command: &mut Command| match command.output() {
+        Ok(out) if out.status.success() => Ok(()),
+        Ok(out) => Err(String::from_utf8_lossy(&out.stderr)
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+    run(Command::new("timeout")
+        .arg("300")
+        .arg(venv.join("bin/pip"))
+        .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
+        .arg(project(requirements)))?;
+    std::fs::write(complete, "").map_err(|error| error.to_string())?;
+    Ok(venv)
 }
 
 /// A session of its own for one test.

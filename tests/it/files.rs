@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::common::{
     alike, analyze, copy_folder, error, explain, little, project, row, rows, session,
 };
+use crate::grids::Random;
 use hyperslab::session::Session;
 
 fn answers() -> Value {
@@ -576,36 +577,23 @@ async fn a_join_is_still_one_scan() {
     check(&joined[1], &stock[1], "deviation");
 }
 
-/// Numbers that look random and are the same in each run.
-struct Dice(u64);
-
-impl Dice {
-    fn throw(&mut self, sides: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_give_the_rows_of_the_dataset_that_they_were_cut_from() {
     let source = crate::common::sample("tas.nc");
     for seed in 0..8 {
-        let mut dice = Dice(seed);
+        let mut random = Random::new(seed);
         let session = session();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_str().unwrap();
         let mut day = 0;
         while day < 200 {
-            let end = (day + 1 + dice.throw(70)).min(200);
-            let extension = match dice.throw(3) {
+            let end = (day + 1 + random.below(70)).min(200);
+            let extension = match random.below(3) {
                 0 => "nc",
                 1 => "zarr",
                 _ => "b2d",
             };
-            let (chunk, packed) = (1 + dice.throw(40), dice.throw(2) == 0 && seed % 2 == 1);
+            let (chunk, packed) = (1 + random.below(40), random.below(2) == 0 && seed % 2 == 1);
             // All values of a mean of four multiples of 1/8 are what they are in each packing.
             let packing = if packed {
                 ", 'tas.dtype' 'int32', 'tas.scale_factor' '0.0078125'"
@@ -616,9 +604,9 @@ async fn files_give_the_rows_of_the_dataset_that_they_were_cut_from() {
                 "COPY (SELECT time, lat, lon, round(tas * 8) / 8 AS tas FROM '{source}' \
                  WHERE dayofyear(time) + 365 * (year(time) - 2002) > {day} AND dayofyear(time) + 365 * (year(time) - 2002) <= {end}) \
                  TO '{path}/part{}.{extension}' OPTIONS (dims 'time,lat,lon', chunks '{chunk},{},{}'{packing})",
-                dice.throw(1 << 30),
-                1 + dice.throw(16),
-                1 + dice.throw(24),
+                random.below(1 << 30),
+                1 + random.below(16),
+                1 + random.below(24),
             );
             rows(&session, &copy).await.unwrap();
             day = end;

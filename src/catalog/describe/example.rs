@@ -5,6 +5,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use super::GroupDescription;
+use crate::catalog::quote::{identifier, literal};
 use crate::catalog::{Opened, tables};
 
 /// A statement that reads some rows of the main table, those of the first instant if there is time; `None` when none
@@ -40,7 +41,7 @@ pub(super) fn example(
         true => "*".to_owned(),
         false => columns.join(", "),
     };
-    let location = opened.store.location().replace('\'', "''");
+    let location = literal(opened.store.location());
     let instant = names().find_map(|name| {
         let time = dimension(name).filter(|dimension| dimension.axis == Some('T'))?;
         let first = time.coordinate.as_ref()?.first.as_str()?;
@@ -48,7 +49,7 @@ pub(super) fn example(
     });
     let instant = instant.unwrap_or_default();
     Some(format!(
-        "SELECT {columns} FROM '{location}'{instant} LIMIT 10"
+        "SELECT {columns} FROM {location}{instant} LIMIT 10"
     ))
 }
 
@@ -58,7 +59,7 @@ fn quoted(name: &str) -> String {
     if name.chars().all(is_plain) && is_identifier(name) {
         name.to_owned()
     } else {
-        format!("\"{}\"", name.replace('"', "\"\""))
+        identifier(name)
     }
 }
 

@@ -8,7 +8,6 @@ use arrow::compute::{SortOptions, cast, concat_batches, sort_to_indices, take};
 use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::row::{OwnedRow, RowConverter, SortField};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::{Slice, SliceVariable};
 use crate::array::dtype::ElementType;
@@ -16,6 +15,7 @@ use crate::array::{AttributeValue, Attributes};
 use crate::cf::decode::DecodeOptions;
 use crate::cf::time::TimeUnits;
 use crate::error::{Error, Result};
+use crate::query::show;
 
 /// Rows that are to be a slice, and what is known of it.
 #[derive(Debug)]
@@ -301,12 +301,6 @@ fn set(attributes: &mut Attributes, name: &str, text: &str) {
     attributes.0.retain(|(other, _)| other != name);
     let text = AttributeValue::Text(text.to_owned());
     attributes.0.push((name.to_owned(), text));
-}
-
-fn show(column: &dyn Array, row: usize) -> String {
-    ArrayFormatter::try_new(column, &FormatOptions::default())
-        .map(|formatter| formatter.value(row).to_string())
-        .unwrap_or_default()
 }
 
 fn failed(error: &ArrowError) -> Error {

@@ -3,17 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, UInt64Array};
-use arrow::compute::{cast, concat, take};
+use arrow::array::{Array, ArrayRef, AsArray, UInt64Array, make_comparator};
+use arrow::compute::{SortOptions, cast, concat, take};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Date32Type, Date64Type, Float32Type, Float64Type, Int8Type,
     Int16Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
     TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use crate::error::{Error, Result};
+use crate::query::show;
 
 /// The indices along one dimension by the values of its coordinate.
 #[derive(Debug)]
@@ -217,12 +217,28 @@ pub(super) enum Found {
     Nowhere,
 }
 
-/// A value as messages show it.
-pub(super) fn show(column: &dyn Array, row: usize) -> String {
-    let options = FormatOptions::default();
-    ArrayFormatter::try_new(column, &options)
-        .map(|formatter| formatter.value(row).to_string())
-        .unwrap_or_default()
+/// Checks that a value of a row comes after the last one that is there, or in some `place`.
+///
+/// # Errors
+/// `Invalid` naming both when it does not.
+pub(super) fn check_order(
+    name: &str,
+    (values, row): (&ArrayRef, usize),
+    last: &ArrayRef,
+    order: SortOptions,
+    place: &str,
+) -> Result<()> {
+    let invalid = |error: ArrowError| Error::Invalid(error.to_string());
+    let value = cast(&values.slice(row, 1), last.data_type()).map_err(invalid)?;
+    let compare = make_comparator(&value, last, order).map_err(invalid)?;
+    if compare(0, 0).is_gt() {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "{name} {} does not come after {}, which is the last one {place}",
+        show(values, row),
+        show(last, 0)
+    )))
 }
 
 /// The values of a column as numbers that are equal where they are.

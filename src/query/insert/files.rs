@@ -10,7 +10,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, make_comparator};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use arrow::temporal_conversions::timestamp_us_to_datetime;
@@ -20,16 +20,16 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::MemoryReservation;
 use futures::{StreamExt, stream};
 
-use super::axis::{Coordinates, Found, show};
+use super::axis::{Coordinates, Found, check_order};
 use super::{ArraySink, Existing, Head, Start};
 use crate::append::{IfExists, OldCells, Region, Target, Transaction};
 use crate::array::Variable;
 use crate::array::blueprint::Blueprint;
-use crate::array::hyperslab::{IndexSet, Selection};
+use crate::array::hyperslab::Selection;
 use crate::array::slab::SlabData;
 use crate::error::{Error, Result, Within};
 use crate::query::engine_error;
-use crate::query::grid::Column;
+use crate::query::show;
 use crate::read::{self, Buffers};
 use crate::store::Store;
 use crate::store::lock::Lock;
@@ -162,34 +162,8 @@ impl ArraySink {
             axis.length = 0;
             axis.values = axis.values.as_ref().map(|values| values.slice(0, 0));
         }
-        grid.window = Selection {
-            dims: grid
-                .axes
-                .iter()
-                .map(|axis| IndexSet::all(axis.length))
-                .collect(),
-        };
-        let groups = transaction.dataset().root.walk();
-        for column in &mut grid.columns {
-            let Column::Variable(column) = column else {
-                continue;
-            };
-            let mut variables = groups.iter().flat_map(|group| &group.variables);
-            let path = &column.variable.path;
-            if let Some(variable) = variables.find(|variable| variable.path == *path) {
-                column.variable = Arc::clone(variable);
-                column.members = None;
-            }
-        }
-        Ok(Self {
-            grid: Arc::new(grid),
-            target: self.target.clone(),
-            options: self.options.clone(),
-            grows: self.grows,
-            given: self.given.clone(),
-            start: Start::Continued(present.store.clone(), present.fixed.clone()),
-            rows: Arc::clone(&self.rows),
-        })
+        let start = Start::Continued(present.store.clone(), present.fixed.clone());
+        Ok(self.beginning(grid, transaction, start))
     }
 }
 
@@ -219,7 +193,10 @@ impl Newcomers {
             }
             let is_new = self.coordinates.find(bits, 0) == Found::New;
             if is_new {
-                self.check_order(values, row)?;
+                if !self.last.is_empty() {
+                    let place = "in the files";
+                    check_order(&self.name, (values, row), &self.last, self.order, place)?;
+                }
             } else if self.existing != Existing::Skip {
                 return Err(Error::Invalid(format!(
                     "{} {} is there already; REPLACE INTO the file that has it replaces its cells, and \
@@ -236,25 +213,6 @@ impl Newcomers {
         }
         filter_record_batch(batch, &BooleanArray::from(keep))
             .map_err(|error| Error::Invalid(error.to_string()))
-    }
-
-    /// A new value has to lie behind all that are there.
-    fn check_order(&self, values: &ArrayRef, row: usize) -> Result<()> {
-        if self.last.is_empty() {
-            return Ok(());
-        }
-        let invalid = |error: arrow::error::ArrowError| Error::Invalid(error.to_string());
-        let value = cast(&values.slice(row, 1), self.last.data_type()).map_err(invalid)?;
-        let compare = make_comparator(&value, &self.last, self.order).map_err(invalid)?;
-        if compare(0, 0).is_gt() {
-            return Ok(());
-        }
-        Err(Error::Invalid(format!(
-            "{} {} does not come after {}, which is the last one in the files",
-            self.name,
-            show(values, row),
-            show(&self.last, 0)
-        )))
     }
 }
 

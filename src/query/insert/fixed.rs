@@ -5,13 +5,13 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, UInt64Array};
 use arrow::compute::take;
 
-use super::axis::show;
 use crate::append::{OldCells, Region, Transaction};
 use crate::array::Variable;
 use crate::array::hyperslab::Selection;
 use crate::array::slab::SlabData;
 use crate::cf::encode::Encoding;
 use crate::error::{Error, Result};
+use crate::query::show;
 use crate::read::{self, Buffers};
 use crate::store::Store;
 

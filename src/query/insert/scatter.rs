@@ -3,23 +3,21 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::compute::cast;
 use datafusion::common::Result as EngineResult;
 use datafusion::execution::memory_pool::MemoryReservation;
 
-use super::axis::{Coordinates, Found, show};
+use super::axis::{Coordinates, Found, check_order};
 use super::fixed::Fixed;
 use super::options::{Existing, Missing};
 use super::window::{self, Gathered, Segment};
 use super::{ArraySink, Start};
 use crate::append::Transaction;
-use crate::array::hyperslab::Selection;
 use crate::array::{Dataset, Variable};
-use crate::cf::decode::{DecodeOptions, Decoding};
 use crate::cf::encode::Encoding;
 use crate::error::{Error, Result};
 use crate::query::engine_error;
 use crate::query::grid::Column;
+use crate::query::show;
 use crate::read::{self, Buffers};
 
 /// Rows on their way to cells.
@@ -91,7 +89,10 @@ impl<'a> Scatter<'a> {
             if let Some(variable) = &variable {
                 values = Some(match (&axis.values, &sink.start) {
                     (Some(values), Start::New | Start::Continued(..)) => Arc::clone(values),
-                    _ => whole(transaction, variable, &sink.target.decode).await?,
+                    _ => {
+                        let (store, decode) = (transaction.store(), &sink.target.decode);
+                        read::values(store, variable, decode, &mut Buffers::default()).await?
+                    }
                 });
             }
             if at == sink.grows {
@@ -355,20 +356,7 @@ impl<'a> Scatter<'a> {
             return Ok(());
         };
         let (_, order) = self.sink.order();
-        let value = values.slice(row, 1);
-        let value = cast(&value, last.data_type()).map_err(|e| Error::Invalid(e.to_string()))?;
-        let compare = arrow::array::make_comparator(&value, last, order)
-            .map_err(|e| Error::Invalid(e.to_string()))?;
-        if compare(0, 0).is_gt() {
-            return Ok(());
-        }
-        let sink = self.sink;
-        let name = sink.growing();
-        Err(Error::Invalid(format!(
-            "{name} {} does not come after {}, which is the last one there",
-            show(values, row),
-            show(last, 0)
-        )))
+        check_order(self.sink.growing(), (values, row), last, order, "there")
     }
 
     /// Marks cells of a slice as given; closes the one before.
@@ -522,15 +510,4 @@ fn twice(name: &str, values: &ArrayRef, row: usize) -> Error {
         "{name} has the value {} at more than one index, so that a row with it has no place",
         show(values, row)
     ))
-}
-
-async fn whole(
-    transaction: &Transaction,
-    variable: &Arc<Variable>,
-    decode: &DecodeOptions,
-) -> Result<ArrayRef> {
-    let selection = Selection::all(variable.shape());
-    let store = transaction.store();
-    let slab = read::read(store, variable, selection, &mut Buffers::default()).await?;
-    Decoding::new(variable, decode)?.apply(slab)
 }

@@ -137,12 +137,9 @@ impl Moving<'_> {
             }
         };
         Ok(VariableColumn {
-            variable: Arc::clone(&variable.variable),
-            decoding: Arc::clone(&variable.decoding),
-            store: variable.store.clone(),
             axes,
             alignment,
-            members: variable.members.clone(),
+            ..variable.clone()
         })
     }
 

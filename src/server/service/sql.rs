@@ -4,20 +4,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
-use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
     ActionBeginTransactionRequest, ActionBeginTransactionResult, ActionCancelQueryRequest,
     ActionCancelQueryResult, ActionClosePreparedStatementRequest,
     ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
-    ActionEndTransactionRequest, CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas,
-    CommandGetExportedKeys, CommandGetImportedKeys, CommandGetPrimaryKeys, CommandGetSqlInfo,
-    CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo, CommandPreparedStatementQuery,
-    CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery,
-    CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo,
-    TicketStatementQuery,
+    ActionEndTransactionRequest, Any, CommandGetCatalogs, CommandGetCrossReference,
+    CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys, CommandGetPrimaryKeys,
+    CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo,
+    CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest,
+    CommandStatementQuery, CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt,
+    SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
     Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus,
@@ -36,12 +34,11 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Answer, Kept, Service, address, encoded, handle_of, info, prepare, token};
 use crate::server::access::random;
 use crate::server::ingest;
-use crate::server::log::{Line, log};
 use crate::server::metadata::{
     CATALOG, Listed, SQL_INFO, TYPES, no_foreign_keys, primary_keys_schema,
 };
 use crate::server::options;
-use crate::server::rows::{Given, plain, send_batch};
+use crate::server::rows::{plain, received, send_batch};
 use crate::server::status::status;
 
 /// Most rows of parameters of a statement.
@@ -76,15 +73,12 @@ fn credentials(metadata: &MetadataMap) -> Option<(String, String)> {
 async fn parameters(
     request: Request<PeekableFlightDataStream>,
 ) -> Result<Vec<Vec<ScalarValue>>, Status> {
-    // With the first message, which has been looked at already.
     let messages = request.into_inner().into_peekable();
     // Some clients send no parameters here but a message with nothing else than the command.
     let messages = messages.try_filter(|message| {
         std::future::ready(!message.data_header.is_empty() || !message.data_body.is_empty())
     });
-    let mut batches = FlightRecordBatchStream::new_from_flight_data(
-        messages.map_err(|status| FlightError::Tonic(Box::new(status))),
-    );
+    let mut batches = received(messages);
     let mut rows = Vec::new();
     while let Some(batch) = batches.next().await {
         let batch = batch?;
@@ -108,6 +102,15 @@ fn one<T: Message>(message: &T) -> Answer<<Service as FlightService>::DoActionSt
         body: message.encode_to_vec().into(),
     };
     Ok(Response::new(Box::pin(stream::iter([Ok(result)]))))
+}
+
+/// Where the answer to a command is, whose ticket is the command itself.
+fn described(
+    schema: &Schema,
+    command: &Any,
+    request: Request<FlightDescriptor>,
+) -> Answer<FlightInfo> {
+    info(schema, command.encode_to_vec(), request.into_inner())
 }
 
 #[tonic::async_trait]
@@ -227,22 +230,10 @@ impl FlightSqlService for Service {
             return Err(Status::invalid_argument(NO_TRANSACTIONS));
         }
         let own = self.own(&request).await?;
-        let permit = self.permit().await?;
-        let line = Line::new(
-            &own.principal.name,
-            &format!("ingest into {}", command.table),
-        );
+        let statement = format!("ingest into {}", command.table);
         let session = own.session.clone();
-        let run = self
-            .on_workers(async move { ingest::run(&session, command, request.into_inner()).await });
-        let done = self.in_time(run).await;
-        drop(permit);
-        let given = Given {
-            rows: done.as_ref().map_or(0, |count: &i64| count.unsigned_abs()),
-            bytes: 0,
-        };
-        log(&line, given, done.as_ref().err());
-        done
+        let run = async move { ingest::run(&session, command, request.into_inner()).await };
+        self.counted(&own, &statement, run).await
     }
 
     async fn do_put_prepared_statement_query(
@@ -445,8 +436,8 @@ impl FlightSqlService for Service {
         query: CommandGetCatalogs,
         request: Request<FlightDescriptor>,
     ) -> Answer<FlightInfo> {
-        let ticket = query.as_any().encode_to_vec();
-        info(&query.into_builder().schema(), ticket, request.into_inner())
+        let ticket = query.as_any();
+        described(&query.into_builder().schema(), &ticket, request)
     }
 
     async fn do_get_catalogs(
@@ -465,8 +456,8 @@ impl FlightSqlService for Service {
         query: CommandGetDbSchemas,
         request: Request<FlightDescriptor>,
     ) -> Answer<FlightInfo> {
-        let ticket = query.as_any().encode_to_vec();
-        info(&query.into_builder().schema(), ticket, request.into_inner())
+        let ticket = query.as_any();
+        described(&query.into_builder().schema(), &ticket, request)
     }
 
     async fn do_get_schemas(
@@ -488,8 +479,8 @@ impl FlightSqlService for Service {
         query: CommandGetTables,
         request: Request<FlightDescriptor>,
     ) -> Answer<FlightInfo> {
-        let ticket = query.as_any().encode_to_vec();
-        info(&query.into_builder().schema(), ticket, request.into_inner())
+        let ticket = query.as_any();
+        described(&query.into_builder().schema(), &ticket, request)
     }
 
     async fn do_get_tables(
@@ -511,8 +502,8 @@ impl FlightSqlService for Service {
         query: CommandGetTableTypes,
         request: Request<FlightDescriptor>,
     ) -> Answer<FlightInfo> {
-        let ticket = query.as_any().encode_to_vec();
-        info(&query.into_builder().schema(), ticket, request.into_inner())
+        let ticket = query.as_any();
+        described(&query.into_builder().schema(), &ticket, request)
     }
 
     async fn do_get_table_types(
@@ -532,12 +523,8 @@ impl FlightSqlService for Service {
         query: CommandGetSqlInfo,
         request: Request<FlightDescriptor>,
     ) -> Answer<FlightInfo> {
-        let ticket = query.as_any().encode_to_vec();
-        info(
-            &query.into_builder(&SQL_INFO).schema(),
-            ticket,
-            request.into_inner(),
-        )
+        let ticket = query.as_any();
+        described(&query.into_builder(&SQL_INFO).schema(), &ticket, request)
     }
 
     async fn do_get_sql_info(
@@ -555,8 +542,8 @@ impl FlightSqlService for Service {
         query: CommandGetPrimaryKeys,
         request: Request<FlightDescriptor>,
     ) -> Answer<FlightInfo> {
-        let ticket = query.as_any().encode_to_vec();
-        info(&primary_keys_schema(), ticket, request.into_inner())
+        let ticket = query.as_any();
+        described(&primary_keys_schema(), &ticket, request)
     }
 
     async fn do_get_primary_keys(
@@ -578,8 +565,8 @@ impl FlightSqlService for Service {
         query: CommandGetExportedKeys,
         request: Request<FlightDescriptor>,
     ) -> Answer<FlightInfo> {
-        let ticket = query.as_any().encode_to_vec();
-        info(&no_foreign_keys().schema(), ticket, request.into_inner())
+        let ticket = query.as_any();
+        described(&no_foreign_keys().schema(), &ticket, request)
     }
 
     async fn do_get_exported_keys(
@@ -596,8 +583,8 @@ impl FlightSqlService for Service {
         query: CommandGetImportedKeys,
         request: Request<FlightDescriptor>,
     ) -> Answer<FlightInfo> {
-        let ticket = query.as_any().encode_to_vec();
-        info(&no_foreign_keys().schema(), ticket, request.into_inner())
+        let ticket = query.as_any();
+        described(&no_foreign_keys().schema(), &ticket, request)
     }
 
     async fn do_get_imported_keys(
@@ -614,8 +601,8 @@ impl FlightSqlService for Service {
         query: CommandGetCrossReference,
         request: Request<FlightDescriptor>,
     ) -> Answer<FlightInfo> {
-        let ticket = query.as_any().encode_to_vec();
-        info(&no_foreign_keys().schema(), ticket, request.into_inner())
+        let ticket = query.as_any();
+        described(&no_foreign_keys().schema(), &ticket, request)
     }
 
     async fn do_get_cross_reference(
@@ -632,12 +619,8 @@ impl FlightSqlService for Service {
         query: CommandGetXdbcTypeInfo,
         request: Request<FlightDescriptor>,
     ) -> Answer<FlightInfo> {
-        let ticket = query.as_any().encode_to_vec();
-        info(
-            &query.into_builder(&TYPES).schema(),
-            ticket,
-            request.into_inner(),
-        )
+        let ticket = query.as_any();
+        described(&query.into_builder(&TYPES).schema(), &ticket, request)
     }
 
     async fn do_get_xdbc_type_info(

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use super::concurrent::many_writers;
 use super::kill::is_full;
 use super::proxy::{Fault, Proxy};
 use super::{Cube, expected, files, fixture, hyperslab, more, slices};
-use crate::common::project;
+use crate::common::venv;
 use serde_json::{Value, json};
 
 #[test]
@@ -489,29 +489,9 @@ fn program() -> Result<PathBuf, String> {
     if let Some(program) = std::env::var_os("MOTO_SERVER") {
         return Ok(program.into());
     }
-    let venv = project("target/moto");
-    let program = venv.join("bin/moto_server");
-    let is_complete = |program: &Path| program.is_file() && venv.join("complete").is_file();
-    if is_complete(&program) {
-        return Ok(program);
-    }
-    let run = |command: &mut Command| match command.output() {
-        Ok(out) if out.status.success() => Ok(()),
-        Ok(out) => Err(format!(
-            "moto cannot be installed: {}",
-            text(&out.stderr).lines().last().unwrap_or_default()
-        )),
-        Err(e) => Err(format!("moto cannot be installed: {e}")),
-    };
-    run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-    let requirements = project("tests/faults/requirements.txt");
-    run(Command::new("timeout")
-        .arg("300")
-        .arg(venv.join("bin/pip"))
-        .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
-        .arg(requirements))?;
-    std::fs::write(venv.join("complete"), "").map_err(|e| e.to_string())?;
-    Ok(program)
+    let venv = venv("moto", "tests/faults/requirements.txt")
+        .map_err(|reason| format!("moto cannot be installed: {reason}"))?;
+    Ok(venv.join("bin/moto_server"))
 }
 
 /// Puts an object by a plain request, which the emulator takes without a signature.
