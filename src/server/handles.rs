@@ -113,8 +113,8 @@ impl<T> Handles<T> {
         Ok(value)
     }
 
-    #[cfg(test)]
-    fn len(&self) -> usize {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
         self.kept.lock().len()
     }
 }

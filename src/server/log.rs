@@ -1,10 +1,12 @@
 //! A line on standard error for each statement: who, how it ended, how long, how much, what.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tonic::Status;
 
+use super::metrics::Metrics;
 use super::rows::Given;
 
 /// Most characters of a statement in a line.
@@ -13,34 +15,44 @@ const STATEMENT: usize = 500;
 /// A line that is written when its statement has ended.
 #[derive(Debug)]
 pub(super) struct Line {
+    metrics: Arc<Metrics>,
     user: String,
     statement: String,
     start: Instant,
 }
 
 impl Line {
-    pub(super) fn new(user: &str, statement: &str) -> Self {
+    pub(super) fn new(metrics: &Arc<Metrics>, user: &str, statement: &str) -> Self {
         let words: Vec<&str> = statement.split_whitespace().collect();
         Self {
+            metrics: Arc::clone(metrics),
             user: user.to_owned(),
             statement: words.join(" ").chars().take(STATEMENT).collect(),
             start: Instant::now(),
         }
     }
+
+    /// Writes the line of a statement that has ended, and counts it.
+    pub(super) fn end(&self, given: Given, ended: Option<&Status>) {
+        let ended = ended.map_or_else(|| "ok".to_owned(), |status| format!("{:?}", status.code()));
+        let taken = self.start.elapsed();
+        self.metrics.ended(&ended, taken, given);
+        let now = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.3fZ");
+        // Standard error that is closed is nobody to tell.
+        let _ = writeln!(
+            std::io::stderr(),
+            "{now} user={} status={ended} ms={} rows={} bytes={} sql={:?}",
+            self.user,
+            taken.as_millis(),
+            given.rows,
+            given.bytes,
+            self.statement
+        );
+    }
 }
 
-/// Writes the line of a statement that has ended.
-pub(super) fn log(line: &Line, given: Given, ended: Option<&Status>) {
-    let ended = ended.map_or_else(|| "ok".to_owned(), |status| format!("{:?}", status.code()));
+/// Tells who runs the server.
+pub(super) fn tell(text: &str) {
     let now = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.3fZ");
-    // Standard error that is closed is nobody to tell.
-    let _ = writeln!(
-        std::io::stderr(),
-        "{now} user={} status={ended} ms={} rows={} bytes={} sql={:?}",
-        line.user,
-        line.start.elapsed().as_millis(),
-        given.rows,
-        given.bytes,
-        line.statement
-    );
+    let _ = writeln!(std::io::stderr(), "{now} {text}");
 }

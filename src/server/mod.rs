@@ -4,6 +4,7 @@
 //! access     who asks, and below which roots their statements may read and write
 //! service    statements, prepared statements, metadata: Flight SQL
 //! handles    plans and statements that clients come back for
+//! web        health and metrics, over plain HTTP on the same port
 //! rows       runs apart from the network; ends when the client is gone, the statement cancelled, or its time over
 //! ```
 
@@ -14,10 +15,13 @@ mod handles;
 mod ingest;
 mod log;
 mod metadata;
+mod metrics;
 mod options;
 mod rows;
 mod service;
 mod status;
+mod tls;
+mod web;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,12 +29,14 @@ use std::time::Duration;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tonic::service::Routes;
+use tonic::transport::Server as Transport;
 use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Certificate, Identity, Server as Transport, ServerTlsConfig};
 
 use crate::error::{Error, Result};
 use flight::Flight;
 use service::Service;
+use tls::Certificates;
 
 pub use config::Config;
 
@@ -47,6 +53,7 @@ pub struct Server {
     address: SocketAddr,
     service: Service,
     config: Config,
+    certificates: Option<Certificates>,
     /// Where statements run, so that they do not keep the network waiting.
     workers: Workers,
 }
@@ -67,10 +74,11 @@ impl Server {
     /// Checks a configuration, and listens.
     ///
     /// # Errors
-    /// As [`Config::check`]; `Io` when the address cannot be listened on.
+    /// As [`Config::check`]; `Invalid` or `Io` when certificates cannot be used, or the address not be listened on.
     pub async fn bind(config: Config) -> Result<Self> {
         config.check()?;
         let wanted = config.address()?;
+        let certificates = config.tls.as_ref().map(Certificates::read).transpose()?;
         let listener = TcpListener::bind(wanted)
             .await
             .map_err(|error| Error::io(format!("{wanted} cannot be listened on"), error))?;
@@ -89,6 +97,7 @@ impl Server {
             workers,
             listener,
             address,
+            certificates,
             config,
         })
     }
@@ -102,39 +111,36 @@ impl Server {
     /// Answers until `stop` is done; then statements that are running end, and no others begin.
     ///
     /// # Errors
-    /// `Invalid` or `Io` when certificates cannot be used; `Io` when the network fails.
+    /// `Io` when the network fails.
     pub async fn serve(self, stop: impl Future<Output = ()>) -> Result<()> {
         let mut transport = Transport::builder()
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .tcp_keepalive(Some(KEEP_ALIVE))
-            .max_concurrent_streams(Some(STREAMS));
-        if let Some(tls) = &self.config.tls {
-            let read = |path: &std::path::Path| {
-                std::fs::read(path)
-                    .map_err(|error| Error::io(format!("{} cannot be read", path.display()), error))
-            };
-            let identity = Identity::from_pem(read(&tls.certificate)?, read(&tls.key)?);
-            let mut settings = ServerTlsConfig::new().identity(identity);
-            if let Some(clients) = &tls.clients {
-                settings = settings.client_ca_root(Certificate::from_pem(read(clients)?));
-            }
-            transport = transport.tls_config(settings).map_err(|error| {
-                Error::Invalid(format!("{}: {error}", tls.certificate.display()))
-            })?;
-        }
+            .max_concurrent_streams(Some(STREAMS))
+            // For who asks after health and metrics.
+            .accept_http1(true);
         let most = self.config.limits.message_mib.saturating_mul(1 << 20);
+        let routes = web::routes(&self.service);
         let service = FlightServiceServer::new(Flight(self.service))
             .max_decoding_message_size(most)
             .max_encoding_message_size(usize::MAX);
         let (health, healthy) = tonic_health::server::health_reporter();
         health.set_serving::<FlightServiceServer<Flight>>().await;
-        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
-        let served = transport
+        let router = transport
+            .add_routes(Routes::from(routes))
             .add_service(service)
-            .add_service(healthy)
-            .serve_with_incoming_shutdown(incoming, stop)
-            .await;
+            .add_service(healthy);
+        let served = match self.certificates {
+            None => {
+                let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+                router.serve_with_incoming_shutdown(incoming, stop).await
+            }
+            Some(certificates) => {
+                let incoming = Box::pin(tls::accepted(self.listener, certificates));
+                router.serve_with_incoming_shutdown(incoming, stop).await
+            }
+        };
         drop(self.workers);
         served.map_err(|error| Error::io(format!("{}: the network failed", self.address), error))
     }

@@ -29,7 +29,8 @@ use tonic::{Extensions, Request, Response, Status};
 use super::access::{Everybody, Principal};
 use super::config::{Config, Limits};
 use super::handles::Handles;
-use super::log::{Line, log};
+use super::log::Line;
+use super::metrics::Metrics;
 use super::rows::{Given, Messages, Stop, late, plain, send};
 use super::status::status;
 use crate::error::Error;
@@ -68,6 +69,7 @@ struct Own {
 #[derive(Debug)]
 struct Shared {
     everybody: Everybody,
+    metrics: Arc<Metrics>,
     limits: Limits,
     runtime: Arc<RuntimeEnv>,
     workers: Handle,
@@ -93,6 +95,7 @@ impl Service {
         let runtime = runtime(Some(memory)).map_err(|error| Error::Invalid(sentence(&error)))?;
         Ok(Self(Arc::new(Shared {
             everybody: Everybody::new(config)?,
+            metrics: Arc::default(),
             runtime,
             workers,
             permits: Arc::new(Semaphore::new(limits.statements)),
@@ -144,6 +147,7 @@ impl Service {
     /// The right to run, which has to be waited for while too many others do.
     async fn permit(&self) -> Result<OwnedSemaphorePermit, Status> {
         let acquired = Arc::clone(&self.0.permits).acquire_owned();
+        let _waiting = self.0.metrics.waits();
         match tokio::time::timeout(self.0.limits.queue(), acquired).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) => Err(Status::unavailable("the server stops")),
@@ -152,6 +156,14 @@ impl Service {
                 self.0.limits.statements, self.0.limits.queue_seconds
             ))),
         }
+    }
+
+    /// What has happened so far and happens now, as Prometheus reads it.
+    pub(super) fn metrics(&self) -> String {
+        let shared = &self.0;
+        let running = shared.limits.statements - shared.permits.available_permits();
+        let memory = shared.runtime.memory_pool.reserved();
+        shared.metrics.text(running, shared.sessions.len(), memory)
     }
 
     /// Runs something of a statement apart from the network.
@@ -173,10 +185,10 @@ impl Service {
         sql: String,
         parameters: Option<Vec<ScalarValue>>,
     ) -> Result<Planned, Status> {
-        let line = Line::new(&own.principal.name, &sql);
+        let line = Line::new(&self.0.metrics, &own.principal.name, &sql);
         let planned = self.planned(own, sql, parameters).await;
         if let Err(error) = &planned {
-            log(&line, Given::default(), Some(error));
+            line.end(Given::default(), Some(error));
         }
         planned
     }
@@ -231,14 +243,14 @@ impl Service {
         work: impl Future<Output = Result<i64, Status>> + Send + 'static,
     ) -> Result<i64, Status> {
         let permit = self.permit().await?;
-        let line = Line::new(&own.principal.name, statement);
+        let line = Line::new(&self.0.metrics, &own.principal.name, statement);
         let done = self.in_time(self.on_workers(work)).await;
         drop(permit);
         let given = Given {
             rows: done.as_ref().map_or(0, |count| count.unsigned_abs()),
             bytes: 0,
         };
-        log(&line, given, done.as_ref().err());
+        line.end(given, done.as_ref().err());
         done
     }
 
@@ -264,7 +276,7 @@ impl Service {
         let permit = self.permit().await?;
         let rows = execute_stream(Arc::clone(&planned.plan), Arc::clone(&planned.context));
         let rows = rows.map_err(|error| status(&error))?;
-        let line = Line::new(&own.principal.name, &planned.sql);
+        let line = Line::new(&self.0.metrics, &own.principal.name, &planned.sql);
         let shared = Arc::clone(&self.0);
         let key = handle.clone();
         let limit = self.0.limits.statement();
@@ -277,7 +289,7 @@ impl Service {
             limit,
             move |given, ended| {
                 shared.running.lock().remove(&key);
-                log(&line, given, ended);
+                line.end(given, ended);
                 drop(permit);
             },
         );

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::common::{project, venv};
+use crate::common::{certificate, project, venv};
 
 /// `hyperslab serve` as a process.
 struct Running {
@@ -30,33 +30,13 @@ impl Drop for Running {
     }
 }
 
-/// Makes a certificate of this machine in a folder; the configuration that names it.
-fn certificate(folder: &Path) -> Result<String, String> {
-    let (certificate, key) = (folder.join("server.pem"), folder.join("server.key"));
-    install(
-        Command::new("openssl")
-            .args([
-                "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-            ])
-            .args(["-subj", "/CN=localhost"])
-            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
-            .arg("-keyout")
-            .arg(&key)
-            .arg("-out")
-            .arg(&certificate),
-    )?;
-    Ok(format!(
-        "[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n",
-        certificate.display(),
-        key.display()
-    ))
-}
-
 /// One server that speaks plain text, and one that does not.
 fn servers() -> Vec<Running> {
     let folder = || tempfile::tempdir().unwrap();
     let (plain, secret) = (folder(), folder());
-    let tls = certificate(secret.path());
+    let tls = certificate(secret.path(), "server").map(|(certificate, key)| {
+        format!("[tls]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n")
+    });
     let mut servers = vec![start(plain, "")];
     match tls {
         Ok(tls) => servers.push(start(secret, &tls)),

@@ -47,14 +47,26 @@ pub fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// Python with the packages of a list, made in `target/NAME` by the first who asks.
-pub fn venv(name: &str, requirements: &str) -> Result<PathBuf, String> {
-    let venv = project("target").join(name);
-    let complete = venv.join("complete");
-    if complete.is_file() {
-        return Ok(venv);
-    }
-    let run = |command: &mut Command| match command.output() {
+/// Makes a certificate of this machine and its key, `NAME.pem` and `NAME.key`, with the tool of OpenSSL.
+pub fn certificate(folder: &Path, name: &str) -> Result<(String, String), String> {
+    let path = |end: &str| folder.join(format!("{name}.{end}"));
+    let (certificate, key) = (path("pem"), path("key"));
+    run(Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes"])
+        .args(["-days", "2", "-subj", &format!("/CN={name}")])
+        .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate))?;
+    let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+    Ok((text(certificate), text(key)))
+}
+
+/// Runs a program to its end; the last line of its errors if it fails.
+fn run(command: &mut Command) -> Result<(), String> {
+    match command.output() {
         Ok(out) if out.status.success() => Ok(()),
         Ok(out) => Err(String::from_utf8_lossy(&out.stderr)
             .lines()
@@ -62,7 +74,16 @@ pub fn venv(name: &str, requirements: &str) -> Result<PathBuf, String> {
             .unwrap_or_default()
             .to_owned()),
         Err(error) => Err(error.to_string()),
-    };
+    }
+}
+
+/// Python with the packages of a list, made in `target/NAME` by the first who asks.
+pub fn venv(name: &str, requirements: &str) -> Result<PathBuf, String> {
+    let venv = project("target").join(name);
+    let complete = venv.join("complete");
+    if complete.is_file() {
+        return Ok(venv);
+    }
     run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
     run(Command::new("timeout")
         .arg("300")

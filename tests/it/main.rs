@@ -38,3 +38,5 @@ mod random;
 #[cfg(feature = "server")]
 mod server;
 mod sql_examples;
+#[cfg(feature = "server")]
+mod web;
