@@ -3,6 +3,7 @@
 pub mod aggregate;
 pub mod align;
 pub mod copy;
+pub mod cost;
 pub mod grid;
 pub mod insert;
 pub mod join;

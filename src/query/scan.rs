@@ -400,6 +400,17 @@ impl ArraySource {
         (touched, all)
     }
 
+    /// The cells of the chunks that hold a selected cell, of all variables that are read.
+    #[must_use]
+    pub fn decoded_cells(&self) -> u64 {
+        let cells = self.variables().into_iter().map(|variable| {
+            let selection = variable.selection(&self.pruned.selection);
+            let chunk = variable.variable.layout.grid.chunk_cells();
+            variable.touched_chunks(&selection).saturating_mul(chunk)
+        });
+        cells.fold(0, u64::saturating_add)
+    }
+
     fn stream(
         &self,
         partition: usize,

@@ -86,6 +86,12 @@ pub struct User {
     /// Roots that may be written: none, if it does not say which.
     #[serde(default)]
     pub write: Vec<String>,
+    /// Statements that may run at the same time; others wait.
+    #[serde(default)]
+    pub statements: Option<usize>,
+    /// MiB that the statements may hold.
+    #[serde(default)]
+    pub memory_mib: Option<usize>,
 }
 
 impl std::fmt::Debug for User {
@@ -107,6 +113,8 @@ pub struct Limits {
     pub memory_mib: usize,
     /// Statements that run at the same time; others wait.
     pub statements: usize,
+    /// Of these, how many that decode more than a million cells; as many as there are cores, if it does not say.
+    pub scans: Option<usize>,
     /// Seconds that a statement waits until it is refused.
     pub queue_seconds: u64,
     /// Seconds that a statement may run, with the time that the client takes to fetch.
@@ -125,7 +133,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory_mib: 2048,
-            statements: 16,
+            statements: 64,
+            scans: None,
             queue_seconds: 30,
             statement_seconds: 3600,
             handles: 1000,
@@ -233,9 +242,12 @@ impl Config {
             }
         }
         let limits = &self.limits;
-        if limits.statements == 0 || limits.handles == 0 || limits.sessions == 0 {
+        let mut counts = vec![limits.statements, limits.handles, limits.sessions];
+        counts.extend(limits.scans);
+        counts.extend(self.users.iter().filter_map(|user| user.statements));
+        if counts.contains(&0) {
             return Err(Error::Invalid(
-                "limits: statements, handles and sessions have to be at least 1".to_owned(),
+                "limits: statements, scans, handles and sessions have to be at least 1".to_owned(),
             ));
         }
         Ok(())

@@ -3,6 +3,7 @@
 //! ```text
 //! access     who asks, and below which roots their statements may read and write
 //! service    statements, prepared statements, metadata: Flight SQL
+//! lanes      who runs when, on which threads, with how much memory
 //! handles    plans and statements that clients come back for
 //! web        health and metrics, over plain HTTP on the same port
 //! rows       runs apart from the network; ends when the client is gone, the statement cancelled, or its time over
@@ -13,6 +14,7 @@ pub mod config;
 mod flight;
 mod handles;
 mod ingest;
+mod lanes;
 mod log;
 mod metadata;
 mod metrics;
@@ -22,13 +24,13 @@ mod service;
 mod status;
 mod tls;
 mod web;
+mod yielding;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
 use tonic::service::Routes;
 use tonic::transport::Server as Transport;
 use tonic::transport::server::TcpIncoming;
@@ -54,20 +56,6 @@ pub struct Server {
     service: Service,
     config: Config,
     certificates: Option<Certificates>,
-    /// Where statements run, so that they do not keep the network waiting.
-    workers: Workers,
-}
-
-/// A runtime that is shut down where nothing may wait.
-#[derive(Debug)]
-struct Workers(Option<Runtime>);
-
-impl Drop for Workers {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
 }
 
 impl Server {
@@ -85,16 +73,8 @@ impl Server {
         let address = listener
             .local_addr()
             .map_err(|error| Error::io("the address is not known", error))?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .thread_name("statement")
-            .enable_all()
-            .build()
-            .map_err(|error| Error::io("no threads can be started", error))?;
-        let handle = runtime.handle().clone();
-        let workers = Workers(Some(runtime));
         Ok(Self {
-            service: Service::new(&config, handle)?,
-            workers,
+            service: Service::new(&config)?,
             listener,
             address,
             certificates,
@@ -141,7 +121,6 @@ impl Server {
                 router.serve_with_incoming_shutdown(incoming, stop).await
             }
         };
-        drop(self.workers);
         served.map_err(|error| Error::io(format!("{}: the network failed", self.address), error))
     }
 }

@@ -13,14 +13,11 @@ use arrow_flight::sql::{
 };
 use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, Ticket};
 use datafusion::execution::TaskContext;
-use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
 use parking_lot::Mutex;
 use prost::Message;
-use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tonic::metadata::MetadataMap;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
@@ -29,12 +26,13 @@ use tonic::{Extensions, Request, Response, Status};
 use super::access::{Everybody, Principal};
 use super::config::{Config, Limits};
 use super::handles::Handles;
+use super::lanes::{Lanes, Permit, Size};
 use super::log::Line;
 use super::metrics::Metrics;
 use super::rows::{Given, Messages, Stop, late, plain, send};
 use super::status::status;
-use crate::error::Error;
-use crate::session::{Prepared, Session, SessionOptions, runtime, sentence};
+use super::yielding::yielding;
+use crate::session::{Prepared, Session, SessionOptions};
 
 /// Most bytes of a statement.
 const STATEMENT: usize = 1 << 20;
@@ -45,6 +43,7 @@ struct Planned {
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
     schema: SchemaRef,
+    size: Size,
     sql: String,
 }
 
@@ -71,9 +70,7 @@ struct Shared {
     everybody: Everybody,
     metrics: Arc<Metrics>,
     limits: Limits,
-    runtime: Arc<RuntimeEnv>,
-    workers: Handle,
-    permits: Arc<Semaphore>,
+    lanes: Lanes,
     sessions: Handles<Own>,
     prepared: Handles<Kept>,
     planned: Handles<Planned>,
@@ -88,17 +85,13 @@ pub(super) struct Service(Arc<Shared>);
 type Answer<T> = Result<Response<T>, Status>;
 
 impl Service {
-    /// A service whose statements run on `workers`.
-    pub(super) fn new(config: &Config, workers: Handle) -> crate::error::Result<Self> {
+    /// A service that nobody has asked yet.
+    pub(super) fn new(config: &Config) -> crate::error::Result<Self> {
         let limits = config.limits.clone();
-        let memory = limits.memory_mib.saturating_mul(1 << 20);
-        let runtime = runtime(Some(memory)).map_err(|error| Error::Invalid(sentence(&error)))?;
         Ok(Self(Arc::new(Shared {
             everybody: Everybody::new(config)?,
             metrics: Arc::default(),
-            runtime,
-            workers,
-            permits: Arc::new(Semaphore::new(limits.statements)),
+            lanes: Lanes::new(config)?,
             sessions: Handles::new(limits.sessions, limits.handle()),
             prepared: Handles::new(limits.handles, limits.handle()),
             planned: Handles::new(limits.handles, limits.handle()),
@@ -121,7 +114,7 @@ impl Service {
         let key = format!("{}\n{token}\n{connection}", principal.name);
         let make = || {
             let session = Session::with_options(&SessionOptions {
-                runtime: Some(Arc::clone(&self.0.runtime)),
+                runtime: Some(Arc::clone(self.0.lanes.runtime(&principal.name))),
                 ..SessionOptions::default()
             });
             let session = session.map_err(|error| status(&error))?;
@@ -145,33 +138,36 @@ impl Service {
     }
 
     /// The right to run, which has to be waited for while too many others do.
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, Status> {
-        let acquired = Arc::clone(&self.0.permits).acquire_owned();
-        let _waiting = self.0.metrics.waits();
-        match tokio::time::timeout(self.0.limits.queue(), acquired).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) => Err(Status::unavailable("the server stops")),
-            Err(_) => Err(Status::resource_exhausted(format!(
-                "{} statements are running, and none has ended within {} seconds; try again later",
-                self.0.limits.statements, self.0.limits.queue_seconds
-            ))),
-        }
+    async fn permit(&self, own: &Own, size: Size) -> Result<Permit, Status> {
+        let shared = &self.0;
+        let permit = shared
+            .lanes
+            .permit(&own.principal.name, size, &shared.metrics);
+        permit.await
     }
 
     /// What has happened so far and happens now, as Prometheus reads it.
     pub(super) fn metrics(&self) -> String {
         let shared = &self.0;
-        let running = shared.limits.statements - shared.permits.available_permits();
-        let memory = shared.runtime.memory_pool.reserved();
+        let (running, memory) = shared.lanes.used();
         shared.metrics.text(running, shared.sessions.len(), memory)
     }
 
-    /// Runs something of a statement apart from the network.
+    /// Runs something short apart from the network.
     async fn on_workers<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Status>> + Send + 'static,
     ) -> Result<T, Status> {
-        let task = self.0.workers.spawn(work);
+        self.run(Size::Little, work).await
+    }
+
+    /// Runs something of a statement apart from the network.
+    async fn run<T: Send + 'static>(
+        &self,
+        size: Size,
+        work: impl Future<Output = Result<T, Status>> + Send + 'static,
+    ) -> Result<T, Status> {
+        let task = self.0.lanes.threads(size).spawn(work);
         let running = Stop(task.abort_handle());
         let done = task.await;
         drop(running);
@@ -205,16 +201,19 @@ impl Service {
             bound(prepared, parameters)
         });
         let prepared = prepared.await?;
-        let permit = match prepared.is_query() {
-            true => None,
-            false => Some(self.permit().await?),
+        // What it decodes is not known before it is planned, and what is no query runs by that.
+        let (size, permit) = match prepared.is_query() {
+            true => (Size::Little, None),
+            false => (Size::Much, Some(self.permit(own, Size::Little).await?)),
         };
         let session = own.session.clone();
-        let planned = self.on_workers(async move {
+        let planned = self.run(size, async move {
             let frame = session.run(prepared).await.map_err(|e| status(&e))?;
             let context = Arc::new(frame.task_ctx());
-            let plan = frame.create_physical_plan().await.map_err(|e| status(&e))?;
+            let plan = frame.create_physical_plan().await;
+            let plan = plan.and_then(yielding).map_err(|e| status(&e))?;
             Ok(Planned {
+                size: Size::of(&plan),
                 schema: plain(&plan.schema()),
                 plan,
                 context,
@@ -242,9 +241,9 @@ impl Service {
         statement: &str,
         work: impl Future<Output = Result<i64, Status>> + Send + 'static,
     ) -> Result<i64, Status> {
-        let permit = self.permit().await?;
+        let permit = self.permit(own, Size::Little).await?;
         let line = Line::new(&self.0.metrics, &own.principal.name, statement);
-        let done = self.in_time(self.on_workers(work)).await;
+        let done = self.in_time(self.run(Size::Much, work)).await;
         drop(permit);
         let given = Given {
             rows: done.as_ref().map_or(0, |count| count.unsigned_abs()),
@@ -273,8 +272,13 @@ impl Service {
 
     /// Sends the rows of a plan.
     async fn rows(&self, own: &Own, planned: &Planned, handle: String) -> Answer<Messages> {
-        let permit = self.permit().await?;
-        let rows = execute_stream(Arc::clone(&planned.plan), Arc::clone(&planned.context));
+        let permit = self.permit(own, planned.size).await?;
+        let workers = self.0.lanes.threads(planned.size);
+        let rows = {
+            // Operators start to work in here.
+            let _inside = workers.enter();
+            execute_stream(Arc::clone(&planned.plan), Arc::clone(&planned.context))
+        };
         let rows = rows.map_err(|error| status(&error))?;
         let line = Line::new(&self.0.metrics, &own.principal.name, &planned.sql);
         let shared = Arc::clone(&self.0);
@@ -285,7 +289,7 @@ impl Service {
         let (messages, abort) = send(
             &planned.schema,
             rows,
-            &self.0.workers,
+            workers,
             limit,
             move |given, ended| {
                 shared.running.lock().remove(&key);
@@ -318,7 +322,12 @@ impl Service {
                 let prepared = bound(prepared.clone(), row)?;
                 let is_query = prepared.is_query();
                 let frame = session.run(prepared).await.map_err(|e| status(&e))?;
-                let mut batches = frame.execute_stream().await.map_err(|e| status(&e))?;
+                let context = Arc::new(frame.task_ctx());
+                let plan = frame.create_physical_plan().await;
+                let batches = plan
+                    .and_then(yielding)
+                    .and_then(|plan| execute_stream(plan, context));
+                let mut batches = batches.map_err(|e| status(&e))?;
                 while let Some(batch) = batches.next().await {
                     let batch = batch.map_err(|e| status(&e))?;
                     count += if is_query { 0 } else { changed(&batch) };

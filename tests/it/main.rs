@@ -31,6 +31,8 @@ mod insert_hdf5;
 mod insert_model;
 mod insert_netcdf3;
 mod join;
+#[cfg(feature = "server")]
+mod load;
 mod netcdf3;
 mod parts;
 mod pushdown;

@@ -34,6 +34,7 @@ use crate::query::aggregate::dense::DensePlan;
 use crate::query::aggregate::grouped::GroupedPlan;
 use crate::query::aggregate::keys::{Groups, Keys};
 use crate::query::aggregate::single::Single;
+use crate::query::scan::ArraySource;
 use crate::query::view::View;
 use crate::read::Buffers;
 
@@ -128,6 +129,11 @@ impl ArrayReduceExec {
             schema,
             note,
         }
+    }
+
+    /// The cells that it takes in.
+    pub(crate) fn source(&self) -> &ArraySource {
+        &self.reduce.view.source
     }
 
     pub(super) fn is_partial(&self) -> bool {

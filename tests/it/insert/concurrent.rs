@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::kill::is_full;
 use super::{Cube, hyperslab};
 use crate::common::rows;
+use crate::grids::Random;
 
 /// Writers, and how many slices each of them inserts.
 fn load(is_local: bool) -> (u32, u32) {
@@ -126,13 +127,18 @@ fn write(
     slices: u32,
 ) -> u32 {
     let mut tries = 0;
+    let mut random = Random::new(u64::from(writer));
     for slice in 0..slices {
         let tag = i64::from(writer * slices + slice);
-        loop {
+        for lost in 0.. {
+            // As everybody does who was too late: those who come again at once only keep each other waiting.
+            if lost > 0 {
+                let most = 20 << u32::min(lost, 7);
+                thread::sleep(Duration::from_millis(random.next() % most));
+            }
             tries += 1;
             assert!(tries < 200 * slices, "writer {writer} does not get on");
-            let there = i64::try_from(read(location, kind, environment).len()).unwrap();
-            let sql = kind.insert(location, kind.before() + there, tag);
+            let sql = kind.insert(location, count(location, kind, environment), tag);
             let out = hyperslab()
                 .envs(environment.iter().cloned())
                 .args(["-c", &sql])
@@ -172,16 +178,18 @@ fn look_on(location: &str, kind: Kind, environment: &[(String, String)], done: &
         );
         before = now;
         looks += 1;
-        thread::sleep(Duration::from_millis(30));
+        // A look reads all chunks, each by a request.
+        let is_local = environment.is_empty();
+        thread::sleep(Duration::from_millis(if is_local { 30 } else { 3000 }));
     }
     looks
 }
 
-/// The tags of the slices that were inserted, in their order.
-fn read(location: &str, kind: Kind, environment: &[(String, String)]) -> Vec<i64> {
+/// The rows of a statement, asked by a process of its own.
+fn ask(sql: &str, environment: &[(String, String)]) -> Vec<Value> {
     let out = Command::new(env!("CARGO_BIN_EXE_hyperslab"))
         .envs(environment.iter().cloned())
-        .args(["--format", "ndjson", "-c", &kind.slices(location)])
+        .args(["--format", "ndjson", "-c", sql])
         .output()
         .unwrap();
     assert!(
@@ -190,10 +198,25 @@ fn read(location: &str, kind: Kind, environment: &[(String, String)]) -> Vec<i64
         String::from_utf8_lossy(&out.stderr)
     );
     let text = String::from_utf8(out.stdout).unwrap();
-    let all: Vec<Value> = text
-        .lines()
+    text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+        .collect()
+}
+
+/// How many slices there are, with those from before.
+fn count(location: &str, kind: Kind, environment: &[(String, String)]) -> i64 {
+    let name = match kind {
+        Kind::Bare => "n",
+        Kind::Cube => "time",
+    };
+    let sql = format!("SELECT count(DISTINCT {name}) AS c FROM '{location}'");
+    let rows = ask(&sql, environment);
+    rows.first().and_then(|row| row["c"].as_i64()).unwrap()
+}
+
+/// The tags of the slices that were inserted, in their order.
+fn read(location: &str, kind: Kind, environment: &[(String, String)]) -> Vec<i64> {
+    let all = ask(&kind.slices(location), environment);
     let skipped = usize::try_from(kind.before()).unwrap();
     let tags = all.iter().skip(skipped).map(|slice| {
         let (low, high) = (slice["a"].as_f64().unwrap(), slice["b"].as_f64().unwrap());
