@@ -1,6 +1,7 @@
 //! SQL text in, record batches out.
 
 mod statement;
+mod transaction;
 mod versions;
 
 use std::collections::HashMap;
@@ -36,6 +37,7 @@ use versions::Change;
 
 pub use crate::catalog::guard::{Access, Guard};
 pub use statement::Prepared;
+pub use transaction::Transaction;
 
 /// Limits of a session.
 #[derive(Clone, Debug, Default)]

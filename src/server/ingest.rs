@@ -17,6 +17,7 @@ use tonic::Status;
 
 use super::access::random;
 use super::rows::received;
+use super::service::{Said, run_in};
 use super::status::status;
 use crate::catalog::quote::{identifier, literal};
 use crate::error::Error;
@@ -28,6 +29,7 @@ pub(super) async fn run(
     session: &Session,
     command: CommandStatementIngest,
     messages: PeekableFlightDataStream,
+    open: Said,
 ) -> Result<i64, Status> {
     if command.temporary {
         return Err(Status::unimplemented(
@@ -59,12 +61,14 @@ pub(super) async fn run(
         .map_err(|e| status(&e))?;
     let sql = statement.replace("{rows}", &identifier(&name));
     let done = async {
-        let batches = session.sql(&sql).await?.collect().await?;
+        let prepared = session.prepare(&sql).await.map_err(|e| status(&e))?;
+        let frame = run_in(&open, session, prepared).await?;
+        let batches = frame.collect().await.map_err(|e| status(&e))?;
         Ok(batches.iter().map(super::service::changed).sum())
     };
-    let done: Result<i64, DataFusionError> = done.await;
+    let done: Result<i64, Status> = done.await;
     let _ = context.deregister_table(name.as_str());
-    done.map_err(|error| status(&error))
+    done
 }
 
 /// The table that rows are sent to, as statements write it.

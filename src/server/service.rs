@@ -6,16 +6,19 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::sql::{
     CommandPreparedStatementQuery, CommandStatementQuery, ProstMessageExt, TicketStatementQuery,
 };
 use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, Ticket};
-use datafusion::execution::TaskContext;
+use datafusion::common::DataFusionError;
+use datafusion::dataframe::DataFrame;
+use datafusion::datasource::MemTable;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::scalar::ScalarValue;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::task::AbortHandle;
@@ -32,7 +35,7 @@ use super::metrics::Metrics;
 use super::rows::{Given, Messages, Stop, late, plain, send};
 use super::status::status;
 use super::yielding::yielding;
-use crate::session::{Prepared, Session, SessionOptions};
+use crate::session::{Prepared, Session, SessionOptions, Transaction};
 
 /// Most bytes of a statement.
 const STATEMENT: usize = 1 << 20;
@@ -51,9 +54,18 @@ struct Planned {
 #[derive(Debug)]
 struct Kept {
     sql: String,
+    /// The transaction that it was prepared in.
+    transaction: Option<bytes::Bytes>,
     /// Rows of parameters that were bound last.
     bound: Mutex<Vec<Vec<ScalarValue>>>,
 }
+
+/// A transaction until it ends; its statements come one after the other.
+pub(super) type Open = tokio::sync::Mutex<Option<Transaction>>;
+
+/// What a statement says of its transaction. One that has ended matters to an INSERT only: clients that read go on for hours in
+/// a transaction in which nothing happens.
+pub(super) type Said = Option<Result<Arc<Open>, Status>>;
 
 /// Somebody's session: settings, and tables with names.
 #[derive(Debug)]
@@ -74,6 +86,7 @@ struct Shared {
     sessions: Handles<Own>,
     prepared: Handles<Kept>,
     planned: Handles<Planned>,
+    transactions: Handles<Open>,
     /// Statements whose rows are being sent, by their handles, and whose they are.
     running: Mutex<HashMap<String, (String, AbortHandle)>>,
 }
@@ -95,6 +108,7 @@ impl Service {
             sessions: Handles::new(limits.sessions, limits.handle()),
             prepared: Handles::new(limits.handles, limits.handle()),
             planned: Handles::new(limits.handles, limits.handle()),
+            transactions: Handles::new(limits.handles, limits.handle()),
             running: Mutex::default(),
             limits,
         })))
@@ -174,15 +188,16 @@ impl Service {
         done.unwrap_or_else(|error| Err(Status::internal(format!("a statement failed: {error}"))))
     }
 
-    /// Plans a statement whose rows are fetched later. What is no query and gives no rows runs now.
+    /// Plans a statement whose rows are fetched later. What is no query runs now.
     async fn plan(
         &self,
         own: &Arc<Own>,
         sql: String,
         parameters: Option<Vec<ScalarValue>>,
+        open: Said,
     ) -> Result<Planned, Status> {
         let line = Line::new(&self.0.metrics, &own.principal.name, &sql);
-        let planned = self.planned(own, sql, parameters).await;
+        let planned = self.planned(own, sql, parameters, open).await;
         if let Err(error) = &planned {
             line.end(Given::default(), Some(error));
         }
@@ -194,6 +209,7 @@ impl Service {
         own: &Arc<Own>,
         sql: String,
         parameters: Option<Vec<ScalarValue>>,
+        open: Said,
     ) -> Result<Planned, Status> {
         let (session, text) = (own.session.clone(), sql.clone());
         let prepared = self.on_workers(async move {
@@ -208,7 +224,17 @@ impl Service {
         };
         let session = own.session.clone();
         let planned = self.run(size, async move {
-            let frame = session.run(prepared).await.map_err(|e| status(&e))?;
+            let is_query = prepared.is_query();
+            let mut frame = run_in(&open, &session, prepared).await?;
+            if !is_query {
+                // It is done when the client hears of it, whether he fetches what it says or not.
+                let rows = stream(frame).await?;
+                let schema = rows.schema();
+                let rows: Vec<RecordBatch> = rows.try_collect().await.map_err(|e| status(&e))?;
+                let done = MemTable::try_new(schema, vec![rows]);
+                let done = done.and_then(|done| session.context().read_table(Arc::new(done)));
+                frame = done.map_err(|e| status(&e))?;
+            }
             let context = Arc::new(frame.task_ctx());
             let plan = frame.create_physical_plan().await;
             let plan = plan.and_then(yielding).map_err(|e| status(&e))?;
@@ -259,9 +285,10 @@ impl Service {
         own: &Arc<Own>,
         sql: String,
         parameters: Option<Vec<ScalarValue>>,
+        open: Said,
         descriptor: FlightDescriptor,
     ) -> Answer<FlightInfo> {
-        let planned = self.plan(own, sql, parameters).await?;
+        let planned = self.plan(own, sql, parameters, open).await?;
         let schema = Arc::clone(&planned.schema);
         let handle = self.0.planned.keep(&own.principal.name, planned)?;
         let ticket = TicketStatementQuery {
@@ -302,12 +329,23 @@ impl Service {
         Ok(Response::new(messages))
     }
 
+    /// The transaction that a statement belongs to.
+    fn transaction(&self, own: &Own, handle: Option<&[u8]>) -> Said {
+        let open = self
+            .0
+            .transactions
+            .get(&own.principal.name, handle?)
+            .map_err(|_| Status::not_found("there is no such transaction, or it has ended"));
+        Some(open)
+    }
+
     /// Runs a statement to its end; returns how many rows it has changed.
     async fn update(
         &self,
         own: &Arc<Own>,
         sql: String,
         parameters: Vec<Vec<ScalarValue>>,
+        open: Said,
     ) -> Result<i64, Status> {
         let session = own.session.clone();
         let text = sql.clone();
@@ -321,13 +359,8 @@ impl Service {
             for row in rows {
                 let prepared = bound(prepared.clone(), row)?;
                 let is_query = prepared.is_query();
-                let frame = session.run(prepared).await.map_err(|e| status(&e))?;
-                let context = Arc::new(frame.task_ctx());
-                let plan = frame.create_physical_plan().await;
-                let batches = plan
-                    .and_then(yielding)
-                    .and_then(|plan| execute_stream(plan, context));
-                let mut batches = batches.map_err(|e| status(&e))?;
+                let frame = run_in(&open, &session, prepared).await?;
+                let mut batches = stream(frame).await?;
                 while let Some(batch) = batches.next().await {
                     let batch = batch.map_err(|e| status(&e))?;
                     count += if is_query { 0 } else { changed(&batch) };
@@ -391,6 +424,38 @@ impl Service {
         })
         .await
     }
+}
+
+/// Runs a statement; an INSERT of a transaction is kept until that is committed, and says how many rows it has.
+pub(super) async fn run_in(
+    open: &Said,
+    session: &Session,
+    prepared: Prepared,
+) -> Result<DataFrame, Status> {
+    let frame = match open {
+        Some(open) if Transaction::takes(&prepared) => {
+            let mut open = open.as_ref().map_err(Status::clone)?.lock().await;
+            let Some(transaction) = open.as_mut() else {
+                return Err(Status::not_found("the transaction has ended already"));
+            };
+            let count = transaction.add(session, prepared).await;
+            let count: ArrayRef = Arc::new(UInt64Array::from(vec![count.map_err(|e| status(&e))?]));
+            RecordBatch::try_from_iter([("count", count)])
+                .map_err(|error| DataFusionError::ArrowError(Box::new(error), None))
+                .and_then(|count| session.context().read_batch(count))
+        }
+        _ => session.run(prepared).await,
+    };
+    frame.map_err(|error| status(&error))
+}
+
+/// The rows of a statement, which can be stopped.
+async fn stream(frame: DataFrame) -> Result<SendableRecordBatchStream, Status> {
+    let context = Arc::new(frame.task_ctx());
+    let plan = frame.create_physical_plan().await;
+    plan.and_then(yielding)
+        .and_then(|plan| execute_stream(plan, context))
+        .map_err(|error| status(&error))
 }
 
 /// Reads a statement.

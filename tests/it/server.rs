@@ -6,15 +6,15 @@ use std::time::Duration;
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::sql::{
-    CommandGetDbSchemas, CommandGetTables, CommandStatementIngest, ProstMessageExt, SqlInfo,
-    TableDefinitionOptions, TableExistsOption, TableNotExistOption,
+    CommandGetDbSchemas, CommandGetTables, CommandStatementIngest, EndTransaction, ProstMessageExt,
+    SqlInfo, TableDefinitionOptions, TableExistsOption, TableNotExistOption,
 };
 use arrow_flight::{
     Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightDescriptor,
     FlightInfo, Ticket,
 };
 use datafusion::arrow::array::{AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
-use datafusion::arrow::datatypes::{Float64Type, Int32Type, Int64Type, Schema};
+use datafusion::arrow::datatypes::{Float64Type, Int32Type, Int64Type, Schema, UInt64Type};
 use futures::{StreamExt, TryStreamExt};
 use hyperslab::server::{Config, Server};
 use prost::Message;
@@ -326,6 +326,91 @@ async fn updates_change_datasets() {
             .to_string()
             .contains("a setting of the server")
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inserts_of_a_transaction_are_there_together() {
+    let server = start(USERS).await;
+    let mut ann = client(&server, Some("token-of-ann")).await;
+    let mut bob = client(&server, Some("token-of-bob")).await;
+    let copy = "COPY (SELECT * FROM 'data/tas.nc' WHERE year(time) = 2002) TO 'data/new.zarr'";
+    ann.execute_update(copy.to_owned(), None).await.unwrap();
+    let insert = |condition: &str| {
+        format!(
+            "INSERT INTO 'data/new.zarr' (time, lat, lon, tas, pr, area) \
+             SELECT time, lat, lon, tas, pr, area FROM 'data/tas.nc' WHERE {condition}"
+        )
+    };
+    let days = "SELECT count(DISTINCT time) FROM 'data/new.zarr'";
+    let open = ann.begin_transaction().await.unwrap();
+    let january = insert("year(time) = 2003 AND month(time) = 1");
+    let count = ann.execute_update(january.clone(), Some(open.clone()));
+    assert_eq!(count.await.unwrap(), 31 * 384);
+    // As a query, which gives the count as a row.
+    let rest = insert("year(time) = 2003 AND month(time) > 1");
+    let info = ann.execute(rest.clone(), Some(open.clone())).await.unwrap();
+    let rows = fetch(&mut ann, info).await.unwrap();
+    let counts = rows[0].column(0).as_primitive::<UInt64Type>();
+    assert_eq!(counts.value(0), 334 * 384);
+    assert_eq!(number(&mut ann, days).await, 365);
+    // It belongs to somebody, changes one table, and does what is no INSERT at once.
+    let other = bob
+        .execute_update(january.clone(), Some(open.clone()))
+        .await;
+    assert!(
+        other
+            .unwrap_err()
+            .to_string()
+            .contains("no such transaction")
+    );
+    ann.execute_update(
+        "CREATE TABLE t AS SELECT 1 AS a".to_owned(),
+        Some(open.clone()),
+    )
+    .await
+    .unwrap();
+    let other = ann.execute_update("INSERT INTO t VALUES (2)".to_owned(), Some(open.clone()));
+    let other = other.await.unwrap_err().to_string();
+    assert!(other.contains("changes one table in one way"), "{other}");
+    assert_eq!(number(&mut ann, "SELECT count(*) FROM t").await, 1);
+    ann.end_transaction(open.clone(), EndTransaction::Commit)
+        .await
+        .unwrap();
+    assert_eq!(number(&mut bob, days).await, 730);
+    // They are one version: the one before it has none of them.
+    let before = "SELECT count(DISTINCT time) FROM 'data/new.zarr#version=0'";
+    assert_eq!(number(&mut bob, before).await, 365);
+    let none = "SELECT count(*) FROM 'data/new.zarr#version=2'";
+    refused(&mut bob, none).await;
+    let again = ann
+        .end_transaction(open.clone(), EndTransaction::Commit)
+        .await;
+    assert!(again.unwrap_err().to_string().contains("no such handle"));
+    let late = insert("year(time) = 2004 AND month(time) = 1");
+    let ended = ann.execute_update(late.clone(), Some(open)).await;
+    assert!(
+        ended
+            .unwrap_err()
+            .to_string()
+            .contains("no such transaction")
+    );
+    for (second, action) in [
+        ("month(time) = 2", EndTransaction::Rollback),
+        // The same days twice: all or nothing.
+        ("month(time) = 1", EndTransaction::Commit),
+    ] {
+        let open = ann.begin_transaction().await.unwrap();
+        for sql in [
+            late.clone(),
+            insert(&format!("year(time) = 2004 AND {second}")),
+        ] {
+            let count = ann.execute_update(sql, Some(open.clone())).await.unwrap();
+            assert!(count >= 28 * 384);
+        }
+        let ended = ann.end_transaction(open, action).await;
+        assert_eq!(ended.is_err(), action == EndTransaction::Commit);
+        assert_eq!(number(&mut bob, days).await, 730);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

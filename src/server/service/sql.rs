@@ -14,8 +14,8 @@ use arrow_flight::sql::{
     CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys, CommandGetPrimaryKeys,
     CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo,
     CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest,
-    CommandStatementQuery, CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt,
-    SqlInfo, TicketStatementQuery,
+    CommandStatementQuery, CommandStatementUpdate, DoPutPreparedStatementResult, EndTransaction,
+    ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
     Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus,
@@ -31,7 +31,7 @@ use prost::Message;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Answer, Kept, Service, address, encoded, handle_of, info, prepare, token};
+use super::{Answer, Kept, Open, Service, address, encoded, handle_of, info, prepare, token};
 use crate::server::access::random;
 use crate::server::ingest;
 use crate::server::metadata::{
@@ -40,6 +40,7 @@ use crate::server::metadata::{
 use crate::server::options;
 use crate::server::rows::{plain, received, send_batch};
 use crate::server::status::status;
+use crate::session::Transaction;
 
 /// Most rows of parameters of a statement.
 const PARAMETERS: usize = 100_000;
@@ -47,9 +48,6 @@ const PARAMETERS: usize = 100_000;
 /// Results of a cancellation, as the protocol numbers them.
 const CANCELLED: i32 = 1;
 const NOT_CANCELLABLE: i32 = 3;
-
-const NO_TRANSACTIONS: &str =
-    "transactions of several statements are not supported: each statement is one";
 
 /// Name and password of a request.
 fn credentials(metadata: &MetadataMap) -> Option<(String, String)> {
@@ -147,11 +145,9 @@ impl FlightSqlService for Service {
         query: CommandStatementQuery,
         request: Request<FlightDescriptor>,
     ) -> Answer<FlightInfo> {
-        if query.transaction_id.is_some() {
-            return Err(Status::invalid_argument(NO_TRANSACTIONS));
-        }
         let own = self.own(&request).await?;
-        self.info(&own, query.query, None, request.into_inner())
+        let open = self.transaction(&own, query.transaction_id.as_deref());
+        self.info(&own, query.query, None, open, request.into_inner())
             .await
     }
 
@@ -175,7 +171,9 @@ impl FlightSqlService for Service {
                 )));
             }
         };
-        self.info(&own, kept.sql.clone(), parameters, request.into_inner())
+        let open = self.transaction(&own, kept.transaction.as_deref());
+        let descriptor = request.into_inner();
+        self.info(&own, kept.sql.clone(), parameters, open, descriptor)
             .await
     }
 
@@ -205,7 +203,9 @@ impl FlightSqlService for Service {
             .prepared
             .get(&own.principal.name, &query.prepared_statement_handle)?;
         let parameters = kept.bound.lock().last().cloned();
-        let planned = self.plan(&own, kept.sql.clone(), parameters).await?;
+        let open = self.transaction(&own, kept.transaction.as_deref());
+        let planned = self.plan(&own, kept.sql.clone(), parameters, open);
+        let planned = planned.await?;
         self.rows(&own, &planned, random()?).await
     }
 
@@ -214,11 +214,9 @@ impl FlightSqlService for Service {
         command: CommandStatementUpdate,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
-        if command.transaction_id.is_some() {
-            return Err(Status::invalid_argument(NO_TRANSACTIONS));
-        }
         let own = self.own(&request).await?;
-        self.update(&own, command.query, Vec::new()).await
+        let open = self.transaction(&own, command.transaction_id.as_deref());
+        self.update(&own, command.query, Vec::new(), open).await
     }
 
     async fn do_put_statement_ingest(
@@ -226,13 +224,11 @@ impl FlightSqlService for Service {
         command: CommandStatementIngest,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
-        if command.transaction_id.is_some() {
-            return Err(Status::invalid_argument(NO_TRANSACTIONS));
-        }
         let own = self.own(&request).await?;
+        let open = self.transaction(&own, command.transaction_id.as_deref());
         let statement = format!("ingest into {}", command.table);
         let session = own.session.clone();
-        let run = async move { ingest::run(&session, command, request.into_inner()).await };
+        let run = async move { ingest::run(&session, command, request.into_inner(), open).await };
         self.counted(&own, &statement, run).await
     }
 
@@ -267,7 +263,8 @@ impl FlightSqlService for Service {
         if rows.is_empty() {
             rows.clone_from(&kept.bound.lock());
         }
-        self.update(&own, kept.sql.clone(), rows).await
+        let open = self.transaction(&own, kept.transaction.as_deref());
+        self.update(&own, kept.sql.clone(), rows, open).await
     }
 
     async fn do_action_create_prepared_statement(
@@ -275,9 +272,6 @@ impl FlightSqlService for Service {
         query: ActionCreatePreparedStatementRequest,
         request: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
-        if query.transaction_id.is_some() {
-            return Err(Status::invalid_argument(NO_TRANSACTIONS));
-        }
         let own = self.own(&request).await?;
         let session = own.session.clone();
         let sql = query.query.clone();
@@ -297,6 +291,7 @@ impl FlightSqlService for Service {
             &own.principal.name,
             Kept {
                 sql: query.query,
+                transaction: query.transaction_id,
                 bound: Mutex::default(),
             },
         )?;
@@ -339,17 +334,43 @@ impl FlightSqlService for Service {
     async fn do_action_begin_transaction(
         &self,
         _: ActionBeginTransactionRequest,
-        _: Request<Action>,
+        request: Request<Action>,
     ) -> Result<ActionBeginTransactionResult, Status> {
-        Err(Status::unimplemented(NO_TRANSACTIONS))
+        let own = self.own(&request).await?;
+        let open = &self.0.transactions;
+        let handle = open.keep(&own.principal.name, Open::new(Some(Transaction::default())))?;
+        Ok(ActionBeginTransactionResult {
+            transaction_id: handle.into(),
+        })
     }
 
     async fn do_action_end_transaction(
         &self,
-        _: ActionEndTransactionRequest,
-        _: Request<Action>,
+        query: ActionEndTransactionRequest,
+        request: Request<Action>,
     ) -> Result<(), Status> {
-        Err(Status::unimplemented(NO_TRANSACTIONS))
+        let own = self.own(&request).await?;
+        let open = &self.0.transactions;
+        let open = open.take(&own.principal.name, &query.transaction_id)?;
+        // A statement of it that runs is waited for.
+        let transaction = open.lock().await.take();
+        let Some(transaction) = transaction else {
+            return Err(Status::not_found("the transaction has ended already"));
+        };
+        match query.action() {
+            EndTransaction::Commit => {
+                let session = own.session.clone();
+                let run = async move {
+                    let count = transaction.commit(&session).await.map_err(|e| status(&e))?;
+                    Ok(i64::try_from(count).unwrap_or(i64::MAX))
+                };
+                self.counted(&own, "commit", run).await.map(drop)
+            }
+            EndTransaction::Rollback => Ok(()),
+            EndTransaction::Unspecified => Err(Status::invalid_argument(
+                "a transaction ends with a commit or a rollback",
+            )),
+        }
     }
 
     async fn list_custom_actions(&self) -> Option<Vec<Result<ActionType, Status>>> {

@@ -18,6 +18,8 @@ def main(url, user, password, token, certificate=None):
     tls = {adbc_driver_flightsql.DatabaseOptions.TLS_ROOT_CERTS.value: roots} if roots else {}
     login = {"username": user, "password": password}
     with flight_sql.connect(url, db_kwargs={**login, **tls}) as connection:
+        transactions(connection)
+    with flight_sql.connect(url, db_kwargs={**login, **tls}, autocommit=True) as connection:
         with connection.cursor() as cursor:
             statements(cursor)
             ingest(cursor)
@@ -64,6 +66,30 @@ def ingest(cursor):
     assert cursor.rowcount == 1
     cursor.execute("SELECT sum(v), count(*) FROM 'data/python.zarr'")
     assert cursor.fetchall() == [(17.5, 5)]
+
+
+def transactions(connection):
+    """Rows are there when they are committed, as the DB-API says."""
+    with connection.cursor() as cursor:
+        cursor.execute("COPY (SELECT 1 AS x, 0.5 AS v) TO 'data/whole.zarr' OPTIONS (dims 'x')")
+        count = "SELECT count(*) FROM 'data/whole.zarr'"
+
+        def counted():
+            cursor.execute(count)
+            return cursor.fetchone()[0]
+
+        cursor.execute("INSERT INTO 'data/whole.zarr' (x, v) VALUES (2, 1.0)")
+        cursor.executemany("INSERT INTO 'data/whole.zarr' (x, v) VALUES (?, ?)", [(3, 9.0), (4, 8.0)])
+        assert counted() == 1
+        connection.commit()
+        assert counted() == 4
+        cursor.execute("INSERT INTO 'data/whole.zarr' (x, v) VALUES (5, 1.0)")
+        connection.rollback()
+        assert counted() == 4
+        cursor.executemany("INSERT INTO 'data/whole.zarr' (x, v) VALUES (?, ?)", [(5, 1.0), (6, 2.0)])
+        cursor.execute("INSERT INTO 'data/whole.zarr' (x, v) VALUES (5, 3.0)")
+        refused(connection.commit, "5")
+        assert counted() == 4
 
 
 def cancel(cursor):

@@ -105,7 +105,7 @@ public final class Jdbc {
         DatabaseMetaData metadata = connection.getMetaData();
         check(metadata.getDatabaseProductName().equals("hyperslab"), metadata.getDatabaseProductName());
         check(metadata.getIdentifierQuoteString().equals("\""), "quote");
-        check(!metadata.isReadOnly() && !metadata.supportsTransactions(), "transactions");
+        check(!metadata.isReadOnly() && metadata.supportsTransactions(), "transactions");
         check(list(metadata.getCatalogs(), "TABLE_CAT").contains("datafusion"), "catalogs");
         check(list(metadata.getSchemas(), "TABLE_SCHEM").contains("data/tas.nc"), "schemas");
         List<String> tables = list(metadata.getTables(null, "data/tas.nc", "%", null), "TABLE_NAME");
