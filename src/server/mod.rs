@@ -4,7 +4,8 @@
 //! access     who asks, and below which roots their statements may read and write
 //! service    statements, prepared statements, metadata: Flight SQL
 //! handles    plans and statements that clients come back for
-//! web        health and metrics, over plain HTTP on the same port
+//! web        health, metrics and reductions, over plain HTTP on the same port
+//! reducer    reductions of single chunks, as Reductionist answers them
 //! rows       runs apart from the network; ends when the client is gone, the statement cancelled, or its time over
 //! ```
 
@@ -17,6 +18,7 @@ mod log;
 mod metadata;
 mod metrics;
 mod options;
+mod reducer;
 mod rows;
 mod service;
 mod status;
@@ -35,6 +37,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::error::{Error, Result};
 use flight::Flight;
+use reducer::Reducer;
 use service::Service;
 use tls::Certificates;
 
@@ -52,6 +55,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     service: Service,
+    reducer: Option<Reducer>,
     config: Config,
     certificates: Option<Certificates>,
     /// Where statements run, so that they do not keep the network waiting.
@@ -92,8 +96,13 @@ impl Server {
             .map_err(|error| Error::io("no threads can be started", error))?;
         let handle = runtime.handle().clone();
         let workers = Workers(Some(runtime));
+        let service = Service::new(&config, handle.clone())?;
+        let time = config.limits.statement();
+        let reducer = |reducer| Reducer::new(reducer, time, service.counts(), handle);
+        let reducer = config.reducer.as_ref().map(reducer).transpose()?;
         Ok(Self {
-            service: Service::new(&config, handle)?,
+            service,
+            reducer,
             workers,
             listener,
             address,
@@ -118,10 +127,10 @@ impl Server {
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .tcp_keepalive(Some(KEEP_ALIVE))
             .max_concurrent_streams(Some(STREAMS))
-            // For who asks after health and metrics.
+            // For who asks after health, metrics and reductions.
             .accept_http1(true);
         let most = self.config.limits.message_mib.saturating_mul(1 << 20);
-        let routes = web::routes(&self.service);
+        let routes = web::routes(&self.service, self.reducer);
         let service = FlightServiceServer::new(Flight(self.service))
             .max_decoding_message_size(most)
             .max_encoding_message_size(usize::MAX);

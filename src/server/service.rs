@@ -166,6 +166,11 @@ impl Service {
         shared.metrics.text(running, shared.sessions.len(), memory)
     }
 
+    /// What counts what happens.
+    pub(super) fn counts(&self) -> Arc<Metrics> {
+        Arc::clone(&self.0.metrics)
+    }
+
     /// Runs something of a statement apart from the network.
     async fn on_workers<T: Send + 'static>(
         &self,
