@@ -31,10 +31,13 @@ mod insert_hdf5;
 mod insert_model;
 mod insert_netcdf3;
 mod join;
+mod moto;
 mod netcdf3;
 mod parts;
 mod pushdown;
 mod random;
+#[cfg(feature = "server")]
+mod reducer;
 #[cfg(feature = "server")]
 mod server;
 mod sql_examples;

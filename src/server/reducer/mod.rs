@@ -22,11 +22,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::to_bytes;
+use axum::body::Body;
 use axum::extract::{Path, Request as HttpRequest};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use futures::StreamExt;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -41,6 +42,9 @@ use crate::error::{Error, Result};
 
 /// Most bytes of the body of a request.
 const BODY: usize = 2 << 20;
+
+/// Most bytes of a longer one that are read all the same: clients do not hear an answer before they have sent all.
+const HEARD: usize = 64 << 20;
 
 /// Memory is reserved by KiB.
 const UNIT: usize = 1 << 10;
@@ -130,15 +134,10 @@ impl Reducer {
             (_, None) => Cow::Borrowed("other"),
         };
         self.0.metrics.requested(&path);
-        let answered = match known {
-            None => Err(Refusal::unknown(operation)),
-            Some(operation) => {
-                let reduced = self.reduced(version, operation, request);
-                match tokio::time::timeout(self.0.time, reduced).await {
-                    Ok(answered) => answered,
-                    Err(_) => Err(Refusal::late()),
-                }
-            }
+        let reduced = self.reduced(version, known.ok_or(operation), request);
+        let answered = match tokio::time::timeout(self.0.time, reduced).await {
+            Ok(answered) => answered,
+            Err(_) => Err(Refusal::late()),
         };
         let response = answered.unwrap_or_else(IntoResponse::into_response);
         let status = response.status().as_u16();
@@ -149,11 +148,13 @@ impl Reducer {
     async fn reduced(
         &self,
         version: Version,
-        operation: Operation,
+        operation: Result<Operation, &str>,
         request: HttpRequest,
     ) -> Result<Response, Refusal> {
         let shared = &self.0;
         let (parts, body) = request.into_parts();
+        let body = read(body).await?;
+        let operation = operation.map_err(Refusal::unknown)?;
         let kind = parts
             .headers
             .get(CONTENT_TYPE)
@@ -163,8 +164,6 @@ impl Reducer {
                 "Expected request with `Content-Type: application/json`",
             ));
         }
-        let body = to_bytes(body, BODY).await;
-        let body = body.map_err(|_| Refusal::too_long(BODY))?;
         let request = Request::parse(version, operation, &body);
         let request = request.map_err(|error| Refusal::invalid(&error.to_string()))?;
         drop(body);
@@ -190,29 +189,25 @@ impl Reducer {
         credentials: Option<Credentials>,
     ) -> Result<(Reserved, Vec<u8>), Refusal> {
         let shared = &self.0;
-        let early = match request.size {
-            Some(size) => Some(self.reserve(request, size).await?),
-            None => None,
+        let (objects, address) = (&shared.objects, &request.address);
+        let connection = || async {
+            let connection = shared.connections.acquire().await;
+            connection.map_err(|error| Refusal::internal(&error))
         };
-        let connection = shared.connections.acquire().await;
-        let connection = connection.map_err(|error| Refusal::internal(&error))?;
-        let size = request
-            .size
-            .map(|size| u64::try_from(size).unwrap_or(u64::MAX));
-        let objects = &shared.objects;
-        let result = objects.begin(&request.address, credentials, request.offset, size);
-        let result = result.await?;
-        let (memory, expected) = match (early, request.size) {
-            (Some(memory), Some(size)) => (memory, size),
-            _ => {
-                let there = result.range.end.saturating_sub(result.range.start);
-                let there = usize::try_from(there).unwrap_or(usize::MAX);
-                (self.reserve(request, there).await?, there)
+        // Nobody waits for memory with a connection: who has memory may wait for that.
+        let stored = match request.size {
+            Some(size) => size,
+            None => {
+                let _connection = connection().await?;
+                let length = objects.length(address, credentials.clone(), request.offset);
+                usize::try_from(length.await?).unwrap_or(usize::MAX)
             }
         };
-        let stored = collect(result, expected).await?;
-        drop(connection);
-        Ok((memory, stored))
+        let memory = self.reserve(request, stored).await?;
+        let _connection = connection().await?;
+        let size = request.size.and_then(|size| u64::try_from(size).ok());
+        let result = objects.begin(address, credentials, request.offset, size);
+        Ok((memory, collect(result.await?, stored).await?))
     }
 
     /// Waits for the memory that a request needs whose stored bytes are so many.
@@ -329,6 +324,25 @@ fn reduce(
     let missing = request.missing.as_ref();
     let reduced = plan.reduce(request.operation, request.element, &decoded, missing);
     Encoded::new(version, reduced.map_err(irreducible)?, request.as_bytes)
+}
+
+/// The body of a request.
+async fn read(body: Body) -> Result<Vec<u8>, Refusal> {
+    let (mut read, mut length) = (Vec::new(), 0usize);
+    let mut parts = body.into_data_stream();
+    while let Some(part) = parts.next().await
+        && length < HEARD
+    {
+        let part = part.map_err(|error| Refusal::invalid(&error.to_string()))?;
+        length = length.saturating_add(part.len());
+        if length <= BODY {
+            read.extend_from_slice(&part);
+        }
+    }
+    match length <= BODY {
+        true => Ok(read),
+        false => Err(Refusal::too_long(BODY)),
+    }
 }
 
 /// The operation of a name.

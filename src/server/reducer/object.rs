@@ -245,6 +245,24 @@ impl Objects {
         }
     }
 
+    /// Bytes of an object from `offset` on.
+    ///
+    /// # Errors
+    /// As [`Objects::begin`].
+    pub(super) async fn length(
+        &self,
+        address: &Address,
+        credentials: Option<Credentials>,
+        offset: u64,
+    ) -> Result<u64, Refusal> {
+        let (objects, path) = self.open(address, credentials)?;
+        match objects.head(&path).await {
+            Ok(head) if offset < head.size => Ok(head.size - offset),
+            Ok(head) => Err(Refusal::storage_range(offset, head.size)),
+            Err(error) => Err(failed(address.interface, error)),
+        }
+    }
+
     /// Begins to fetch a range of an object; without a size, all from `offset` on.
     ///
     /// # Errors
@@ -256,10 +274,7 @@ impl Objects {
         offset: u64,
         size: Option<u64>,
     ) -> Result<GetResult, Refusal> {
-        let interface = address.interface;
-        let (objects, path) = self
-            .open(address, credentials)
-            .map_err(|error| Refusal::invalid(&error.to_string()))?;
+        let (objects, path) = self.open(address, credentials)?;
         let range = match (offset, size) {
             (0, None) => None,
             (offset, None) => Some(GetRange::Offset(offset)),
@@ -281,21 +296,22 @@ impl Objects {
         {
             return Err(Refusal::storage_range(offset, head.size));
         }
-        Err(failed(interface, refused))
+        Err(failed(address.interface, refused))
     }
 
     fn open(
         &self,
         address: &Address,
         credentials: Option<Credentials>,
-    ) -> Result<(Arc<dyn ObjectStore>, Path)> {
+    ) -> Result<(Arc<dyn ObjectStore>, Path), Refusal> {
+        let invalid = |text: String| Refusal::invalid(&text);
         let parts = address.place.parts.as_slice();
         let (bucket, parts) = match (address.interface, parts.split_first()) {
             (Interface::S3, Some((bucket, parts))) => (Some(bucket.clone()), parts),
             _ => (None, parts),
         };
         let path = Path::parse(parts.join("/"))
-            .map_err(|error| Error::Invalid(format!("the URL has no valid path: {error}")))?;
+            .map_err(|error| invalid(format!("the URL has no valid path: {error}")))?;
         let key = Key {
             origin: address.place.origin.clone(),
             bucket,
@@ -305,7 +321,7 @@ impl Objects {
         if let Some(objects) = self.open.lock().get(&key) {
             return Ok((Arc::clone(objects), path));
         }
-        let objects = key.open()?;
+        let objects = key.open().map_err(|error| invalid(error.to_string()))?;
         let mut open = self.open.lock();
         if open.len() >= OPEN {
             open.clear();
@@ -323,18 +339,22 @@ impl Key {
             retry_timeout: Duration::from_secs(10),
             ..RetryConfig::default()
         };
-        let mut options = ClientOptions::new().with_allow_http(true);
+        let options = ClientOptions::new().with_allow_http(true);
         let Some(bucket) = &self.bucket else {
-            if let Some(credentials) = &self.credentials {
-                let header = (header::AUTHORIZATION, credentials.header()?);
-                options = options.with_default_headers(HeaderMap::from_iter([header]));
-            }
+            let header = self.credentials.as_ref().map(Credentials::header);
+            let header = header.transpose()?;
+            let straight = Straight {
+                headers: header
+                    .map(|value| (header::AUTHORIZATION, value))
+                    .into_iter()
+                    .collect(),
+            };
             let query = self.query.as_ref().map(|query| format!("/?{query}"));
             let url = format!("{}{}", self.origin, query.unwrap_or_default());
             let builder = HttpBuilder::new().with_url(url).with_retry(retry);
             let builder = builder.with_client_options(options);
             let objects = builder
-                .with_http_connector(Straight)
+                .with_http_connector(straight)
                 .build()
                 .map_err(invalid)?;
             return Ok(Arc::new(objects));
@@ -346,7 +366,7 @@ impl Key {
             .with_region("us-east-1")
             .with_virtual_hosted_style_request(false)
             .with_client_options(options)
-            .with_http_connector(Straight)
+            .with_http_connector(Straight::default())
             .with_retry(retry);
         let builder = match &self.credentials {
             None => builder.with_skip_signature(true),
@@ -361,13 +381,17 @@ impl Key {
 }
 
 /// Connections that go where they are sent: a redirection would lead out of what may be read.
-#[derive(Debug)]
-struct Straight;
+#[derive(Debug, Default)]
+struct Straight {
+    /// Of every request.
+    headers: HeaderMap,
+}
 
 impl HttpConnector for Straight {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
+            .default_headers(self.headers.clone())
             .connect_timeout(CONNECT)
             .timeout(ANSWER)
             .build();
@@ -402,18 +426,19 @@ pub(super) async fn collect(result: GetResult, expected: usize) -> Result<Vec<u8
 /// The answer to who asked for an object that could not be fetched.
 fn failed(interface: Interface, error: object_store::Error) -> Refusal {
     use object_store::Error as Failure;
-    match (error, interface) {
-        (error @ (Failure::Unauthenticated { .. } | Failure::PermissionDenied { .. }), _) => {
-            Refusal::storage_unauthorised(&error)
-        }
+    match (interface, error) {
+        (Interface::Http | Interface::Https, error) => Refusal::http(&error),
         (
+            Interface::S3,
+            error @ (Failure::Unauthenticated { .. } | Failure::PermissionDenied { .. }),
+        ) => Refusal::storage_unauthorised(&error),
+        (
+            Interface::S3,
             error @ (Failure::NotFound { .. }
             | Failure::NotSupported { .. }
             | Failure::InvalidPath { .. }),
-            Interface::S3,
         ) => Refusal::storage_refused(&error),
-        (error, Interface::S3) => Refusal::storage(&error),
-        (error, Interface::Http | Interface::Https) => Refusal::http(&error),
+        (Interface::S3, error) => Refusal::storage(&error),
     }
 }
 

@@ -217,21 +217,18 @@ impl Request {
 
 impl Body {
     fn address(&self, version: Version) -> Result<Address> {
-        let without =
-            |fields: [(&str, bool); 6]| match fields.iter().find(|(_, is_there)| *is_there) {
-                Some((field, _)) => Err(Error::Invalid(format!("unknown field `{field}`"))),
-                None => Ok(()),
-            };
+        let without = |fields: &[(&str, bool)]| match fields.iter().find(|(_, is_there)| *is_there)
+        {
+            Some((field, _)) => Err(Error::Invalid(format!("unknown field `{field}`"))),
+            None => Ok(()),
+        };
         let is_there = |field: &Option<String>| field.is_some();
         match version {
             Version::Two => {
-                without([
+                without(&[
                     ("source", is_there(&self.source)),
                     ("bucket", is_there(&self.bucket)),
                     ("object", is_there(&self.object)),
-                    ("", false),
-                    ("", false),
-                    ("", false),
                 ])?;
                 let interface = match field("interface_type", self.interface_type.as_ref())? {
                     "s3" => Interface::S3,
@@ -246,7 +243,7 @@ impl Body {
                 Address::new(interface, field("url", self.url.as_ref())?)
             }
             Version::One => {
-                without([
+                without(&[
                     ("interface_type", is_there(&self.interface_type)),
                     ("url", is_there(&self.url)),
                     ("axis", self.axis.is_some()),
