@@ -11,6 +11,8 @@
 //! `/v1/…` as older clients use it.
 
 mod answer;
+mod fold;
+mod missing;
 mod number;
 mod object;
 mod reduce;
@@ -103,7 +105,7 @@ impl Reducer {
             time,
             memory: Arc::new(Semaphore::new(total)),
             total: total * UNIT,
-            connections: Semaphore::new(config.connections),
+            connections: Semaphore::new(config.connections.min(Semaphore::MAX_PERMITS)),
             threads: Arc::new(Semaphore::new(threads)),
         })))
     }

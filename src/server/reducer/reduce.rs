@@ -6,8 +6,9 @@
 //! ```
 
 use serde::Deserialize;
-use serde_json::Number as Written;
 
+use super::fold::{Fold, Greatest, Least, Nothing, Total, counted, finished};
+use super::missing::{Absent, Missing};
 use super::number::{Element, Number, with_number};
 use crate::error::{Error, Result};
 
@@ -49,15 +50,6 @@ pub(super) enum Axes {
     All,
     /// These, in ascending order; none leaves every element to itself.
     Some(Vec<usize>),
-}
-
-/// Which elements do not count.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Missing {
-    Values(Vec<Written>),
-    Below(Written),
-    Above(Written),
-    Outside(Written, Written),
 }
 
 /// What a reduction gave.
@@ -427,195 +419,11 @@ fn each<T: Number>(bytes: &[u8], at: usize, dim: &Dim, mut take: impl FnMut(T, u
     }
 }
 
-/// Which elements do not count, as elements.
-enum Absent<T> {
-    Nothing,
-    Values(Vec<T>),
-    Below(T),
-    Above(T),
-    Outside(T, T),
-}
-
-impl<T: Number> Absent<T> {
-    fn new(element: Element, missing: Option<&Missing>) -> Result<Self> {
-        let number = |written: &Written| {
-            T::of_written(written).ok_or_else(|| {
-                Error::Invalid(format!(
-                    "Incompatible value {written} for missing: it is no {}",
-                    element.name()
-                ))
-            })
-        };
-        Ok(match missing {
-            None => Self::Nothing,
-            Some(Missing::Values(values)) => {
-                Self::Values(values.iter().map(number).collect::<Result<_>>()?)
-            }
-            Some(Missing::Below(least)) => Self::Below(number(least)?),
-            Some(Missing::Above(most)) => Self::Above(number(most)?),
-            Some(Missing::Outside(least, most)) => match (number(least)?, number(most)?) {
-                (least, most) if least < most => Self::Outside(least, most),
-                (least, most) => {
-                    return Err(Error::Invalid(format!(
-                        "valid_range goes from {least} to {most}, which is nothing"
-                    )));
-                }
-            },
-        })
-    }
-
-    /// What is not a number is neither below nor above anything, and counts.
-    #[inline]
-    fn has(&self, value: T) -> bool {
-        match self {
-            Self::Nothing => false,
-            Self::Values(values) => values.contains(&value),
-            Self::Below(least) => value < *least,
-            Self::Above(most) => value > *most,
-            Self::Outside(least, most) => value < *least || value > *most,
-        }
-    }
-}
-
-/// Checks that what is missing can be said of elements of this type.
-///
-/// # Errors
-/// `Invalid` when it cannot.
-pub(super) fn check_missing(element: Element, missing: Option<&Missing>) -> Result<()> {
-    with_number!(element, T => Absent::<T>::new(element, missing).map(drop))
-}
-
-/// An accumulator of one element of a result.
-trait Fold<T>: Copy {
-    /// What it is of no elements.
-    fn first() -> Self;
-
-    fn take(&mut self, value: T);
-}
-
-/// An accumulator that becomes an element, or the text of what is none.
-trait Finish<T> {
-    fn finish(&self) -> Result<T, String>;
-}
-
-#[derive(Clone, Copy)]
-struct Nothing;
-
-#[derive(Clone, Copy)]
-struct Least<T>(T);
-
-#[derive(Clone, Copy)]
-struct Greatest<T>(T);
-
-#[derive(Clone, Copy)]
-struct Total<T: Number>(T::Sum);
-
-impl<T> Fold<T> for Nothing {
-    fn first() -> Self {
-        Self
-    }
-
-    #[inline]
-    fn take(&mut self, _: T) {}
-}
-
-impl<T: Number> Fold<T> for Least<T> {
-    fn first() -> Self {
-        Self(T::TOP)
-    }
-
-    /// What is not a number is less than everything, and stays.
-    #[inline]
-    fn take(&mut self, value: T) {
-        if value < self.0 || value.is_nan() {
-            self.0 = value;
-        }
-    }
-}
-
-impl<T: Number> Fold<T> for Greatest<T> {
-    fn first() -> Self {
-        Self(T::BOTTOM)
-    }
-
-    /// What is not a number is greater than everything, and stays.
-    #[inline]
-    fn take(&mut self, value: T) {
-        if value > self.0 || value.is_nan() {
-            self.0 = value;
-        }
-    }
-}
-
-impl<T: Number> Fold<T> for Total<T> {
-    fn first() -> Self {
-        Self(T::Sum::default())
-    }
-
-    #[inline]
-    fn take(&mut self, value: T) {
-        self.0 = value.plus(self.0);
-    }
-}
-
-impl<T: Number> Finish<T> for Least<T> {
-    fn finish(&self) -> Result<T, String> {
-        Ok(self.0)
-    }
-}
-
-impl<T: Number> Finish<T> for Greatest<T> {
-    fn finish(&self) -> Result<T, String> {
-        Ok(self.0)
-    }
-}
-
-impl<T: Number> Finish<T> for Total<T> {
-    fn finish(&self) -> Result<T, String> {
-        T::of_sum(self.0).ok_or_else(|| self.0.to_string())
-    }
-}
-
-/// Accumulators as elements.
-///
-/// # Errors
-/// `Invalid` when a sum of integers is none.
-fn finished<T: Number, F: Finish<T>>(element: Element, slots: &[(i64, F)]) -> Result<Reduced> {
-    let mut bytes = Vec::with_capacity(slots.len().saturating_mul(T::SIZE));
-    for (_, fold) in slots {
-        let value = fold.finish().map_err(|sum| {
-            Error::Invalid(format!(
-                "the sum is {sum}, which is out of the range of {}: select the elements and add them up in a wider type",
-                element.name()
-            ))
-        })?;
-        value.write(&mut bytes);
-    }
-    Ok(Reduced {
-        bytes,
-        element,
-        shape: Vec::new(),
-        counts: slots.iter().map(|(count, _)| *count).collect(),
-    })
-}
-
-/// The numbers of elements themselves.
-fn counted(slots: &[(i64, Nothing)]) -> Reduced {
-    let counts: Vec<i64> = slots.iter().map(|(count, _)| *count).collect();
-    Reduced {
-        bytes: counts
-            .iter()
-            .flat_map(|count| count.to_ne_bytes())
-            .collect(),
-        element: Element::Int64,
-        shape: Vec::new(),
-        counts,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use serde_json::Number as Written;
 
     use super::*;
 

@@ -4,9 +4,10 @@ use serde::Deserialize;
 use serde_json::Number as Written;
 
 use super::answer::{AsBytes, Version};
+use super::missing::{self, Missing};
 use super::number::Element;
 use super::object::{Address, Interface};
-use super::reduce::{Axes, Missing, Operation, Order, Plan, Slice, cells, check_missing};
+use super::reduce::{Axes, Operation, Order, Plan, Slice, cells};
 use crate::codec::{Codec, CodecPipeline};
 use crate::error::{Error, Result};
 
@@ -164,7 +165,7 @@ impl Request {
                 axes: axes(body.axis)?,
             },
         };
-        check_missing(element, request.missing.as_ref())?;
+        missing::check(element, request.missing.as_ref())?;
         request.check_size()?;
         Ok(request)
     }
