@@ -48,6 +48,9 @@ pub(crate) struct Serve {
     /// Let datasets below these roots be made and changed.
     #[arg(long)]
     pub(crate) writable: bool,
+    /// Reduce chunks of objects below this URL for clients of Reductionist (repeatable).
+    #[arg(long = "reducer", value_name = "URL_PREFIX")]
+    pub(crate) reducer: Vec<String>,
     /// Let plain text leave this machine.
     #[arg(long)]
     pub(crate) insecure: bool,

@@ -35,6 +35,10 @@ async fn answer(serve: Serve) -> Result<()> {
         };
         config.roots.insert(root.key, root_config);
     }
+    if !serve.reducer.is_empty() {
+        let reducer = config.reducer.get_or_insert_default();
+        reducer.stores.extend(serve.reducer);
+    }
     if serve.check {
         config.check()?;
         // Roots and certificates are looked at, too.

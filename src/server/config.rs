@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::reducer;
 use crate::error::{Error, Result};
 
 /// The configuration of a server.
@@ -43,6 +44,8 @@ pub struct Config {
     pub users: Vec<User>,
     /// How much of the machine statements may take.
     pub limits: Limits,
+    /// Reductions of single chunks for clients of Reductionist; none without it.
+    pub reducer: Option<Reducer>,
 }
 
 /// Certificates, as PEM files.
@@ -145,6 +148,29 @@ impl Default for Limits {
     }
 }
 
+/// Reductions of single chunks, which read objects by the credentials of who asks.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reducer {
+    /// URLs (`http://…`, `https://…`) below which objects may be read, so that nobody gets at other places through the
+    /// server. There has to be one.
+    pub stores: Vec<String>,
+    /// MiB that all requests may hold, stored and decoded; others wait.
+    pub memory_mib: usize,
+    /// Requests to stores at the same time; others wait.
+    pub connections: usize,
+}
+
+impl Default for Reducer {
+    fn default() -> Self {
+        Self {
+            stores: Vec::new(),
+            memory_mib: 1024,
+            connections: 64,
+        }
+    }
+}
+
 impl Limits {
     pub(super) fn queue(&self) -> Duration {
         Duration::from_secs(self.queue_seconds)
@@ -168,6 +194,7 @@ impl Default for Config {
             roots: BTreeMap::new(),
             users: Vec::new(),
             limits: Limits::default(),
+            reducer: None,
         }
     }
 }
@@ -241,6 +268,9 @@ impl Config {
                 self::secret(secret).map_err(|e| e.within(format!("user {}", user.name)))?;
             }
         }
+        if let Some(reducer) = &self.reducer {
+            reducer::check(reducer)?;
+        }
         let limits = &self.limits;
         let mut counts = vec![limits.statements, limits.handles, limits.sessions];
         counts.extend(limits.scans);
@@ -305,6 +335,12 @@ mod tests {
                 "$NOT_THERE_AT_ALL",
             ),
             ("[limits]\nstatements = 0", "at least 1"),
+            ("[reducer]", "stores has to have"),
+            ("[reducer]\nstores = [\"s3://bucket\"]", "no http(s) URL"),
+            (
+                "[reducer]\nstores = [\"http://here/\"]\nmemory_mib = 0",
+                "at least 1",
+            ),
         ] {
             let refused = Config::parse(text).and_then(|config| config.check());
             let refused = refused.unwrap_err().to_string();

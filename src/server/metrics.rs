@@ -4,12 +4,13 @@ use std::fmt::Write;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode, encode_registry};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::rows::Given;
@@ -26,6 +27,73 @@ pub(super) struct Metrics {
     running: Gauge<i64, AtomicI64>,
     sessions: Gauge<i64, AtomicI64>,
     memory: Gauge<i64, AtomicI64>,
+    reductions: Reductions,
+}
+
+/// Requests for reductions, by the names that Reductionist gives them.
+#[derive(Debug)]
+struct Reductions {
+    registry: Registry,
+    incoming: Family<Incoming, Times>,
+    outgoing: Family<Outgoing, Times>,
+    seconds: Family<Outgoing, Histogram>,
+}
+
+/// What has been asked.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Incoming {
+    http_method: &'static str,
+    path: String,
+}
+
+/// How it was answered.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Outgoing {
+    status_code: u32,
+    http_method: &'static str,
+    path: String,
+}
+
+/// A counter whose name has no `_total` at its end.
+#[derive(Clone, Debug, Default)]
+struct Times(Counter);
+
+impl TypedMetric for Times {}
+
+impl EncodeMetric for Times {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        encoder.encode_gauge(&self.0.get())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
+
+impl Default for Reductions {
+    fn default() -> Self {
+        let mut registry = Registry::default();
+        let incoming = Family::<Incoming, Times>::default();
+        let outgoing = Family::<Outgoing, Times>::default();
+        let seconds = Family::<Outgoing, Histogram>::new_with_constructor(|| {
+            // From 5 ms to 10 s.
+            Histogram::new([
+                0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+            ])
+        });
+        let help = "The number of HTTP requests received";
+        registry.register("incoming_requests", help, incoming.clone());
+        let help = "The number of responses sent";
+        registry.register("outgoing_response", help, outgoing.clone());
+        let help = "The time taken to respond to each request";
+        registry.register("response_time", help, seconds.clone());
+        Self {
+            registry,
+            incoming,
+            outgoing,
+            seconds,
+        }
+    }
 }
 
 /// How statements have ended.
@@ -73,6 +141,7 @@ impl Default for Metrics {
             running,
             sessions,
             memory,
+            reductions: Reductions::default(),
         }
     }
 }
@@ -85,6 +154,28 @@ impl Metrics {
         self.seconds.observe(taken.as_secs_f64());
         self.rows.inc_by(given.rows);
         self.bytes.inc_by(given.bytes);
+    }
+
+    /// Counts a request for a reduction.
+    pub(super) fn requested(&self, path: &str) {
+        let labels = Incoming {
+            http_method: "POST",
+            path: path.to_owned(),
+        };
+        self.reductions.incoming.get_or_create(&labels).0.inc();
+    }
+
+    /// Counts the answer to one.
+    pub(super) fn responded(&self, path: &str, status: u16, taken: Duration) {
+        let labels = Outgoing {
+            status_code: status.into(),
+            http_method: "POST",
+            path: path.to_owned(),
+        };
+        let reductions = &self.reductions;
+        reductions.outgoing.get_or_create(&labels).0.inc();
+        let seconds = reductions.seconds.get_or_create(&labels);
+        seconds.observe(taken.as_secs_f64());
     }
 
     /// Counts a statement that waits, until what this returns is dropped.
@@ -103,7 +194,8 @@ impl Metrics {
             gauge.set(i64::try_from(now).unwrap_or(i64::MAX));
         }
         let mut text = String::new();
-        if let Err(error) = encode(&mut text, &self.registry) {
+        let written = encode_registry(&mut text, &self.reductions.registry);
+        if let Err(error) = written.and_then(|()| encode(&mut text, &self.registry)) {
             let _ = writeln!(text, "# {error}");
         }
         text
@@ -128,6 +220,8 @@ mod tests {
         let metrics = Metrics::default();
         metrics.ended("ok", Duration::from_millis(2), Given { rows: 3, bytes: 24 });
         metrics.ended("NotFound", Duration::from_secs(1), Given::default());
+        metrics.requested("/v2/sum");
+        metrics.responded("/v2/sum", 200, Duration::from_millis(20));
         let waiting = metrics.waits();
         let text = metrics.text(2, 1, 77);
         for line in [
@@ -141,6 +235,9 @@ mod tests {
             "hyperslab_statements_running 2",
             "hyperslab_sessions 1",
             "hyperslab_memory_reserved_bytes 77",
+            "incoming_requests{http_method=\"POST\",path=\"/v2/sum\"} 1",
+            "outgoing_response{status_code=\"200\",http_method=\"POST\",path=\"/v2/sum\"} 1",
+            "response_time_bucket{le=\"0.025\",status_code=\"200\",http_method=\"POST\",path=\"/v2/sum\"} 1",
         ] {
             assert!(text.lines().any(|other| other == line), "{line}: {text}");
         }

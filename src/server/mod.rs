@@ -5,7 +5,8 @@
 //! service    statements, prepared statements, metadata: Flight SQL
 //! lanes      who runs when, on which threads, with how much memory
 //! handles    plans and statements that clients come back for
-//! web        health and metrics, over plain HTTP on the same port
+//! web        health, metrics and reductions, over plain HTTP on the same port
+//! reducer    reductions of single chunks, as Reductionist answers them
 //! rows       runs apart from the network; ends when the client is gone, the statement cancelled, or its time over
 //! ```
 
@@ -19,6 +20,7 @@ mod log;
 mod metadata;
 mod metrics;
 mod options;
+mod reducer;
 mod rows;
 mod service;
 mod status;
@@ -37,6 +39,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::error::{Error, Result};
 use flight::Flight;
+use reducer::Reducer;
 use service::Service;
 use tls::Certificates;
 
@@ -54,6 +57,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     service: Service,
+    reducer: Option<Reducer>,
     config: Config,
     certificates: Option<Certificates>,
 }
@@ -73,8 +77,13 @@ impl Server {
         let address = listener
             .local_addr()
             .map_err(|error| Error::io("the address is not known", error))?;
+        let service = Service::new(&config)?;
+        let time = config.limits.statement();
+        let reducer = |reducer| Reducer::new(reducer, time, service.counts(), service.workers());
+        let reducer = config.reducer.as_ref().map(reducer).transpose()?;
         Ok(Self {
-            service: Service::new(&config)?,
+            service,
+            reducer,
             listener,
             address,
             certificates,
@@ -98,10 +107,10 @@ impl Server {
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .tcp_keepalive(Some(KEEP_ALIVE))
             .max_concurrent_streams(Some(STREAMS))
-            // For who asks after health and metrics.
+            // For who asks after health, metrics and reductions.
             .accept_http1(true);
         let most = self.config.limits.message_mib.saturating_mul(1 << 20);
-        let routes = web::routes(&self.service);
+        let routes = web::routes(&self.service, self.reducer);
         let service = FlightServiceServer::new(Flight(self.service))
             .max_decoding_message_size(most)
             .max_encoding_message_size(usize::MAX);

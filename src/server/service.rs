@@ -21,6 +21,7 @@ use datafusion::scalar::ScalarValue;
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use prost::Message;
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tonic::metadata::MetadataMap;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
@@ -165,6 +166,16 @@ impl Service {
         let shared = &self.0;
         let (running, memory) = shared.lanes.used();
         shared.metrics.text(running, shared.sessions.len(), memory)
+    }
+
+    /// What counts what happens.
+    pub(super) fn counts(&self) -> Arc<Metrics> {
+        Arc::clone(&self.0.metrics)
+    }
+
+    /// Where much is decoded, apart from the network.
+    pub(super) fn workers(&self) -> Handle {
+        self.0.lanes.threads(Size::Much).clone()
     }
 
     /// Runs something short apart from the network.

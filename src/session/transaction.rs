@@ -9,7 +9,8 @@
 use std::fmt::{self, Debug, Formatter};
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Fields, Schema, SchemaRef};
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::{Result, TableReference};
 use datafusion::datasource::provider_as_source;
@@ -108,7 +109,12 @@ impl Transaction {
             return Ok(0);
         };
         let count = self.rows.iter().map(|rows| rows.count).sum();
-        let schema = Arc::clone(first.input.schema().inner());
+        // Each INSERT knows of its own rows only whether there is NULL among them.
+        let fields = first.input.schema().fields().iter();
+        let fields: Fields = fields
+            .map(|field| field.as_ref().clone().with_nullable(true))
+            .collect();
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
         let all = Arc::new(All {
             schema: Arc::clone(&schema),
             rows: self.rows,
@@ -150,8 +156,10 @@ impl PartitionStream for All {
         let batches = stream::iter(files)
             .map(|(spill, file)| spill.read_spill_as_stream(file, None))
             .try_flatten()
-            // They may differ in what does not matter: names, and whether there can be NULL.
-            .map(move |batch| Ok(batch?.with_schema(Arc::clone(&schema))?));
+            .map(move |batch| {
+                let columns = batch?.columns().to_vec();
+                Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
+            });
         let schema = Arc::clone(&self.schema);
         Box::pin(RecordBatchStreamAdapter::new(schema, batches))
     }

@@ -33,10 +33,13 @@ mod insert_netcdf3;
 mod join;
 #[cfg(feature = "server")]
 mod load;
+mod moto;
 mod netcdf3;
 mod parts;
 mod pushdown;
 mod random;
+#[cfg(feature = "server")]
+mod reducer;
 #[cfg(feature = "server")]
 mod server;
 mod sql_examples;

@@ -80,8 +80,11 @@ async fn health_and_metrics_are_answered_on_the_same_port() {
     assert_eq!(metric("hyperslab_statements_running "), 0.0);
     assert_eq!(metric("hyperslab_sessions "), 1.0);
     // Other paths are not answered, and not by the other protocol either.
-    let nothing = get(port, "/nothing");
-    assert!(!nothing.starts_with("HTTP/1.1 200"), "{nothing}");
+    // Nor are reductions, which have not been switched on.
+    for path in ["/nothing", "/v2/sum", "/.well-known/reductionist-schema"] {
+        let nothing = get(port, path);
+        assert!(nothing.starts_with("HTTP/1.1 404"), "{nothing}");
+    }
 }
 
 /// What a client gets that knows a certificate, and may have one itself.

@@ -351,7 +351,11 @@ impl FlightSqlService for Service {
     ) -> Result<(), Status> {
         let own = self.own(&request).await?;
         let open = &self.0.transactions;
-        let open = open.take(&own.principal.name, &query.transaction_id)?;
+        let open = match open.take(&own.principal.name, &query.transaction_id) {
+            // Clients roll back what could not be committed.
+            Err(_) if query.action() == EndTransaction::Rollback => return Ok(()),
+            open => open?,
+        };
         // A statement of it that runs is waited for.
         let transaction = open.lock().await.take();
         let Some(transaction) = transaction else {

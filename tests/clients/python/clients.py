@@ -37,6 +37,8 @@ def main(url, user, password, token, certificate=None):
 
 
 def statements(cursor):
+    cursor.execute("SELECT count(*) FROM 'data/whole.zarr'")
+    assert cursor.fetchone() == (4,)
     cursor.execute("SELECT lat, avg(tas) AS mean FROM 'data/tas.nc' GROUP BY lat ORDER BY lat")
     table = cursor.fetch_arrow_table()
     assert table.num_rows == 16 and table.schema.field("lat").metadata[b"units"] == b"degrees_north"
@@ -88,8 +90,8 @@ def transactions(connection):
         assert counted() == 4
         cursor.executemany("INSERT INTO 'data/whole.zarr' (x, v) VALUES (?, ?)", [(5, 1.0), (6, 2.0)])
         cursor.execute("INSERT INTO 'data/whole.zarr' (x, v) VALUES (5, 3.0)")
-        refused(connection.commit, "5")
-        assert counted() == 4
+        # The driver makes no use of a connection after that.
+        refused(connection.commit, "two rows are for one cell: x 5")
 
 
 def cancel(cursor):
