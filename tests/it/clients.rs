@@ -2,17 +2,17 @@
 //!
 //! They are installed below `target/`; where that is not possible, a test says so.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use crate::common::{certificate, project, venv};
+use crate::serving::Serving;
 
-/// `hyperslab serve` as a process.
+/// A server of the sample.
 struct Running {
-    child: Child,
     address: String,
     folder: tempfile::TempDir,
+    _server: Serving,
 }
 
 impl Running {
@@ -20,13 +20,6 @@ impl Running {
     fn certificate(&self) -> Option<String> {
         let path = self.folder.path().join("server.pem");
         path.is_file().then(|| path.to_str().unwrap().to_owned())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -49,30 +42,18 @@ fn start(folder: tempfile::TempDir, tls: &str) -> Running {
     let data = folder.path().join("data");
     std::fs::create_dir(&data).unwrap();
     std::fs::copy(project("sql-examples/data/tas.nc"), data.join("tas.nc")).unwrap();
-    let config = folder.path().join("server.toml");
     let text = format!(
         "listen = \"127.0.0.1:0\"\n{tls}[roots.data]\nlocation = \"{}\"\nwritable = true\n\
          [[users]]\nname = \"ann\"\npassword = \"$PASSWORD\"\ntokens = [\"token\"]\nwrite = [\"data\"]\n",
         data.display()
     );
-    std::fs::write(&config, text).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_hyperslab"))
-        .args(["serve", "-c"])
-        .arg(&config)
-        .env("PASSWORD", "secret")
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let first = lines.next().unwrap().unwrap();
-    let (_, address) = first.split_once("://").unwrap();
-    let address = address.replace("127.0.0.1", "localhost");
-    // What it says must not fill the pipe.
-    std::thread::spawn(move || lines.for_each(drop));
+    let server = Serving::start(folder.path(), &text, |command| {
+        command.env("PASSWORD", "secret");
+    });
     Running {
-        child,
-        address,
+        address: server.address.replace("127.0.0.1", "localhost"),
         folder,
+        _server: server,
     }
 }
 

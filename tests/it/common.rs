@@ -81,7 +81,8 @@ fn run(command: &mut Command) -> Result<(), String> {
 pub fn venv(name: &str, requirements: &str) -> Result<PathBuf, String> {
     let venv = project("target").join(name);
     let complete = venv.join("complete");
-    if complete.is_file() {
+    let wanted = std::fs::read_to_string(project(requirements)).map_err(|e| e.to_string())?;
+    if std::fs::read_to_string(&complete).is_ok_and(|made| made == wanted) {
         return Ok(venv);
     }
     run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
@@ -90,7 +91,7 @@ pub fn venv(name: &str, requirements: &str) -> Result<PathBuf, String> {
         .arg(venv.join("bin/pip"))
         .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
         .arg(project(requirements)))?;
-    std::fs::write(complete, "").map_err(|error| error.to_string())?;
+    std::fs::write(complete, wanted).map_err(|error| error.to_string())?;
     Ok(venv)
 }
 

@@ -1,8 +1,7 @@
 //! Many clients at a time; `HYPERSLAB_LOAD_SECONDS=600` lets them ask for longer.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::common::{rows, sample, session};
 use crate::grids::Random;
+use crate::serving::Serving;
 
 type Client = FlightSqlServiceClient<Channel>;
 
@@ -28,49 +28,25 @@ const CLIENTS: u64 = 64;
 const MEMBERS: usize = 12;
 
 /// A server in a process of its own.
-struct Running {
-    child: Child,
-    address: String,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+struct Running(Serving);
 
 impl Running {
     fn start(folder: &std::path::Path, more: &str) -> Self {
-        let config = folder.join("server.toml");
         let text = format!(
             "listen = \"127.0.0.1:0\"\n[roots.data]\nlocation = \"{}\"\n[limits]\n{more}",
             folder.display()
         );
-        std::fs::write(&config, text).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_hyperslab"))
-            .args(["serve", "-c"])
-            .arg(config)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        lines.read_line(&mut line).unwrap();
-        let address = line.trim().rsplit_once("grpc://").unwrap().1.to_owned();
-        // Somebody has to read what it says.
-        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-        Self { child, address }
+        Self(Serving::start(folder, &text, |_| {}))
     }
 
     async fn client(&self) -> Client {
-        let endpoint = Endpoint::new(format!("http://{}", self.address)).unwrap();
+        let endpoint = Endpoint::new(format!("http://{}", self.0.address)).unwrap();
         FlightSqlServiceClient::new(endpoint.connect().await.unwrap())
     }
 
     /// Time that the process has spent on processors.
     fn worked(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
         let (_, fields) = stat.rsplit_once(')').unwrap();
         let fields: Vec<&str> = fields.split_whitespace().collect();
         let ticks = |at: usize| fields[at].parse::<u64>().unwrap();
@@ -79,7 +55,7 @@ impl Running {
 
     /// Statements that run, as the server counts them.
     fn running(&self) -> u64 {
-        let mut connection = TcpStream::connect(&self.address).unwrap();
+        let mut connection = TcpStream::connect(&self.0.address).unwrap();
         connection
             .write_all(b"GET /metrics HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
             .unwrap();
@@ -92,7 +68,7 @@ impl Running {
 
     /// MiB of memory that the process holds.
     fn memory(&self) -> u64 {
-        let status = format!("/proc/{}/status", self.child.id());
+        let status = format!("/proc/{}/status", self.0.id());
         let status = std::fs::read_to_string(status).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib: u64 = line

@@ -13,6 +13,8 @@ mod cli;
 #[cfg(feature = "server")]
 mod clients;
 mod common;
+#[cfg(feature = "server")]
+mod compose;
 mod contract;
 mod copy;
 mod copy_blosc2;
@@ -42,6 +44,8 @@ mod random;
 mod reducer;
 #[cfg(feature = "server")]
 mod server;
+#[cfg(feature = "server")]
+mod serving;
 mod sql_examples;
 #[cfg(feature = "server")]
 mod web;

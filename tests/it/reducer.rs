@@ -2,56 +2,29 @@
 //!
 //! The scripts compare; they run where Python and their packages can be installed, and moto for the objects.
 
-use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Mutex;
 
 use crate::common::{project, venv};
 use crate::moto;
-
-/// `hyperslab serve` with a reducer as a process.
-struct Running {
-    child: Child,
-    url: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::serving::Serving;
 
 /// A server that reads below these URLs, the first of its configuration and the others of its command line.
-fn start(stores: &[String]) -> Running {
-    let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("server.toml");
+fn start(folder: &Path, stores: &[String]) -> Serving {
     let (first, others) = stores.split_first().unwrap();
     let text = format!(
         "listen = \"127.0.0.1:0\"\n[reducer]\nstores = [\"{first}\"]\nmemory_mib = 64\nconnections = 8\n"
     );
-    std::fs::write(&config, text).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hyperslab"));
-    command.args(["serve", "-c"]).arg(&config);
-    for store in others {
-        command.args(["--reducer", store]);
-    }
-    // Those of the server must not be used for who has none.
-    command.env("AWS_ACCESS_KEY_ID", "server");
-    command.env("AWS_SECRET_ACCESS_KEY", "server");
-    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let said = lines.next().unwrap().unwrap();
-    let (_, address) = said.split_once("://").unwrap();
-    let url = format!("http://{address}");
-    std::thread::spawn(move || lines.for_each(drop));
-    Running {
-        child,
-        url,
-        _folder: folder,
-    }
+    Serving::start(folder, &text, |command| {
+        for store in others {
+            command.args(["--reducer", store]);
+        }
+        // Those of the server must not be used for who has none.
+        command.env("AWS_ACCESS_KEY_ID", "server");
+        command.env("AWS_SECRET_ACCESS_KEY", "server");
+    })
 }
 
 /// Runs a script of the clients with an environment of its own; it gets the server, the emulator, and a free port.
@@ -77,17 +50,20 @@ fn run(test: &str, environment: &str, requirements: &str, script: &str) {
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let free = held.local_addr().unwrap().port();
     let url = |port: u16| format!("http://127.0.0.1:{port}");
-    let server = start(&[
+    let own = tempfile::tempdir().unwrap();
+    let stores = [
         url(free),
         format!("{}/bucket", url(store.port)),
         // Both names of it are asked for.
         format!("http://localhost:{}/bucket/", store.port),
-    ]);
+    ];
+    let server = start(own.path(), &stores);
     // Not before the server has one of its own.
     drop(held);
     let out = Command::new(venv.join("bin/python"))
         .arg(folder.join(script))
-        .args([&server.url, &url(store.port), &free.to_string()])
+        .arg(format!("http://{}", server.address))
+        .args([&url(store.port), &free.to_string()])
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&out.stdout);

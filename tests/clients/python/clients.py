@@ -29,6 +29,8 @@ def main(url, user, password, token, certificate=None):
     header = adbc_driver_flightsql.DatabaseOptions.AUTHORIZATION_HEADER.value
     with flight_sql.connect(url, db_kwargs={header: f"Bearer {token}", **tls}) as connection:
         frames(connection)
+    if not certificate:
+        reflected(url.removeprefix("grpc://"), user, password)
     client = pyarrow.flight.connect(url, **({"tls_root_certs": roots} if roots else {}))
     name, value = client.authenticate_basic_token(user, password)
     assert name == b"authorization" and value.startswith(b"Bearer ")
@@ -133,6 +135,21 @@ def frames(connection):
     query = "SELECT lat, max(tas) AS most FROM 'data/tas.nc' GROUP BY lat ORDER BY lat"
     assert len(pandas.read_sql(query, connection)) == 16
     assert polars.read_database(query, connection).shape == (16, 2)
+
+
+def reflected(address, user, password):
+    """By SQLAlchemy, whose dialect wants to be imported."""
+    import flightsql.sqlalchemy
+    from sqlalchemy import create_engine, inspect, text
+
+    engine = create_engine(f"datafusion+flightsql://{user}:{password}@{address}?insecure=true")
+    with engine.connect() as connection:
+        query = "SELECT lat, avg(tas) FROM 'data/tas.nc' GROUP BY lat ORDER BY lat LIMIT 2"
+        assert [row[0] for row in connection.execute(text(query))] == [-84.375, -73.125]
+    tables = inspect(engine)
+    assert "data/tas.nc" in tables.get_schema_names()
+    columns = tables.get_columns("tas", schema="data/tas.nc")
+    assert [column["name"] for column in columns] == ["time", "lat", "lon", "tas"]
 
 
 def refused(call, complaint):
