@@ -1,8 +1,8 @@
 -- Appending to a cube: a forecast for the last two days of the next year (that they are like those of this one). Either
 -- both of them are there afterwards, for every reader, or neither; what the cube was before stays readable.
 
-INSERT INTO 'sql-examples/data/tas.zarr' (time, lat, lon, tas, pr)
-SELECT time + INTERVAL '365 days', lat, lon, tas, pr
+INSERT INTO 'sql-examples/data/tas.zarr' BY NAME
+SELECT time + INTERVAL '365 days' AS time, lat, lon, tas, pr
 FROM 'sql-examples/data/tas.zarr'
 WHERE time >= '2004-12-30';
 

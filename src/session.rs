@@ -1,5 +1,6 @@
 //! SQL text in, record batches out.
 
+mod by_name;
 mod statement;
 mod transaction;
 mod versions;
@@ -21,12 +22,13 @@ use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::resolve::resolve_table_references;
-use datafusion::sql::sqlparser::dialect::{GenericDialect, dialect_from_str};
+use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect, dialect_from_str};
 
 use crate::append::{Outcome, Target, Vacuum};
 use crate::catalog::copy::{self, DatasetFormat};
 use crate::catalog::factory::{DatasetTableFactory, STORED_AS};
 use crate::catalog::provider::DatasetCatalog;
+use crate::catalog::quote::identifier;
 use crate::catalog::{Catalog, Opened, functions, tables};
 use crate::error::Error;
 use crate::query::insert::append_options;
@@ -168,6 +170,8 @@ impl Session {
             return Ok(Prepared(Kind::Change(change)));
         }
         let sql = rewritten.as_deref().unwrap_or(sql);
+        let named = self.by_name(sql).await?;
+        let sql = named.as_deref().unwrap_or(sql);
         match self.context().state().create_logical_plan(sql).await {
             Ok(plan) => Ok(Prepared(Kind::Plan(plan))),
             Err(error) => Err(self.explain(sql, error).await),
@@ -244,11 +248,31 @@ impl Session {
         RecordBatch::try_from_iter([(name, values)]).map_err(|e| Error::Invalid(e.to_string()))
     }
 
+    /// How statements are written.
+    fn dialect(&self) -> Box<dyn Dialect> {
+        let state = self.context().state();
+        dialect_from_str(state.config_options().sql_parser.dialect)
+            .unwrap_or_else(|| Box::new(GenericDialect {}))
+    }
+
+    /// An `INSERT … BY NAME` with the columns of its query written out, if it is one.
+    async fn by_name(&self, sql: &str) -> Result<Option<String>> {
+        let parts = by_name::split(sql, self.dialect().as_ref());
+        let Some((head, query)) = parts else {
+            return Ok(None);
+        };
+        let plan = match self.context().state().create_logical_plan(query).await {
+            Ok(plan) => plan,
+            Err(error) => return Err(self.explain(query, error).await),
+        };
+        let fields = plan.schema().fields().iter();
+        let names: Vec<String> = fields.map(|field| identifier(field.name())).collect();
+        Ok(Some(format!("{head}({}) {query}", names.join(", "))))
+    }
+
     /// What a statement says about versions: the change that it is, or what it is in the engine's grammar.
     fn versions(&self, sql: &str) -> (Option<Change>, Option<String>) {
-        let state = self.context().state();
-        let dialect = dialect_from_str(state.config_options().sql_parser.dialect)
-            .unwrap_or_else(|| Box::new(GenericDialect {}));
+        let dialect = self.dialect();
         let change = versions::change(sql, dialect.as_ref());
         let rewritten = versions::rewrite(sql, dialect.as_ref());
         let text = rewritten.as_deref().unwrap_or(sql);

@@ -136,7 +136,7 @@ fn dataset_of(tokens: &[TokenWithSpan]) -> Option<&TokenWithSpan> {
     }
 }
 
-fn tokens(sql: &str, dialect: &dyn Dialect) -> Option<Vec<TokenWithSpan>> {
+pub(super) fn tokens(sql: &str, dialect: &dyn Dialect) -> Option<Vec<TokenWithSpan>> {
     let tokens = Tokenizer::new(dialect, sql).tokenize_with_location().ok()?;
     let says_something = |token: &TokenWithSpan| !matches!(token.token, Token::Whitespace(_));
     Some(tokens.into_iter().filter(says_something).collect())
@@ -151,12 +151,12 @@ fn name(token: &Token) -> Option<&str> {
     }
 }
 
-fn is(token: &Token, keyword: &str) -> bool {
+pub(super) fn is(token: &Token, keyword: &str) -> bool {
     matches!(token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(keyword))
 }
 
 /// The byte at a place, whose lines and columns count from 1.
-fn offset(sql: &str, location: Location) -> Option<usize> {
+pub(super) fn offset(sql: &str, location: Location) -> Option<usize> {
     let line = usize::try_from(location.line).ok()?.checked_sub(1)?;
     let column = usize::try_from(location.column).ok()?.checked_sub(1)?;
     let start: usize = sql.split_inclusive('\n').take(line).map(str::len).sum();

@@ -42,6 +42,28 @@ async fn slices_that_are_there_can_be_skipped() {
 }
 
 #[tokio::test]
+async fn columns_find_their_variables_by_name() {
+    let cube = Cube::new("v2");
+    let session = session();
+    // By position, values would go to other variables, whose types they fit.
+    let sql = format!(
+        "INSERT INTO '{cube}' BY NAME SELECT tas, pr, area, lon, lat, time FROM '{}'",
+        more()
+    );
+    assert_eq!(row(&session, &sql).await.unwrap(), [json!(60)]);
+    cube.check(9).await;
+    let before = cube.files();
+    for (query, complaint) in [
+        ("SELECT 1 AS nothing", "nothing"),
+        ("SELECT tas FROM 'not_there.zarr'", "not_there.zarr"),
+    ] {
+        let refused = error(&session, &format!("INSERT INTO '{cube}' BY NAME {query}")).await;
+        assert!(refused.contains(complaint), "{refused}");
+    }
+    assert_eq!(cube.files(), before);
+}
+
+#[tokio::test]
 async fn cells_that_are_there_can_be_replaced() {
     for (name, by) in [
         ("v2", "INSERT"),
