@@ -6,6 +6,8 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::{Engine, alphabet};
 use parking_lot::Mutex;
 use subtle::{Choice, ConstantTimeEq};
 use tonic::Status;
@@ -216,6 +218,23 @@ impl Everybody {
 /// Whether two texts are the same, in a time that does not tell where they differ.
 fn equal(one: &str, other: &str) -> Choice {
     one.as_bytes().ct_eq(other.as_bytes())
+}
+
+/// Name and password of a header of HTTP Basic.
+pub(super) fn basic(header: &str) -> Option<(String, String)> {
+    let (kind, encoded) = header.split_once(' ')?;
+    if !kind.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    // Drivers written in Go leave the padding out.
+    let engine = GeneralPurpose::new(
+        &alphabet::STANDARD,
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    );
+    let decoded = engine.decode(encoded.trim()).ok()?;
+    let text = String::from_utf8(decoded).ok()?;
+    let (name, password) = text.split_once(':')?;
+    Some((name.to_owned(), password.to_owned()))
 }
 
 /// 32 random bytes as text.

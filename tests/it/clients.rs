@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::{certificate, project, venv};
+use crate::common::{certificate, output, project, venv};
 use crate::serving::Serving;
 
 /// A server of the sample.
@@ -71,13 +71,8 @@ fn install(command: &mut Command) -> Result<(), String> {
 }
 
 fn answers(command: &mut Command) {
-    let out = command.output().unwrap();
-    let text = String::from_utf8_lossy(&out.stdout);
-    assert!(
-        out.status.success() && text.trim_end().ends_with("ok"),
-        "{text}{}",
-        String::from_utf8_lossy(&out.stderr)
-    );
+    let text = output(command);
+    assert!(text.trim_end().ends_with("ok"), "{text}");
 }
 
 #[test]

@@ -77,6 +77,15 @@ fn run(command: &mut Command) -> Result<(), String> {
     }
 }
 
+/// What a program writes, which has to succeed.
+pub fn output(command: &mut Command) -> String {
+    let out = command.output().unwrap();
+    let text = String::from_utf8(out.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{text}{errors}");
+    text
+}
+
 /// Python with the packages of a list, made in `target/NAME` by the first who asks.
 pub fn venv(name: &str, requirements: &str) -> Result<PathBuf, String> {
     let venv = project("target").join(name);

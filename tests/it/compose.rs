@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use serde_json::Value;
 use tonic::transport::Endpoint;
 
-use crate::common::project;
+use crate::common::{output, project};
 use crate::moto;
 use crate::serving::Serving;
 
@@ -41,15 +41,10 @@ async fn the_services_work_together() {
             .unwrap()
             .replace("/data/", &format!("{}/", data.display()))
     });
-    let out = Command::new(env!("CARGO_BIN_EXE_hyperslab"))
-        .args(arguments)
-        .envs(environment.clone())
-        .output()
-        .unwrap();
-    assert!(
-        out.status.success(),
-        "{}",
-        String::from_utf8_lossy(&out.stderr)
+    output(
+        Command::new(env!("CARGO_BIN_EXE_hyperslab"))
+            .args(arguments)
+            .envs(environment.clone()),
     );
     // The server, by its own configuration.
     let config = std::fs::read_to_string(project("docker/server.toml")).unwrap();

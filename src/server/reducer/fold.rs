@@ -20,11 +20,9 @@ pub(super) trait Finish<T> {
 #[derive(Clone, Copy)]
 pub(super) struct Nothing;
 
+/// The greatest element, or the least.
 #[derive(Clone, Copy)]
-pub(super) struct Least<T>(T);
-
-#[derive(Clone, Copy)]
-pub(super) struct Greatest<T>(T);
+pub(super) struct Extreme<T, const GREATEST: bool>(T);
 
 #[derive(Clone, Copy)]
 pub(super) struct Total<T: Number>(T::Sum);
@@ -38,29 +36,20 @@ impl<T> Fold<T> for Nothing {
     fn take(&mut self, _: T) {}
 }
 
-impl<T: Number> Fold<T> for Least<T> {
+impl<T: Number, const GREATEST: bool> Fold<T> for Extreme<T, GREATEST> {
     fn first() -> Self {
-        Self(T::TOP)
+        Self(if GREATEST { T::BOTTOM } else { T::TOP })
     }
 
-    /// What is not a number is less than everything, and stays.
+    /// What is not a number is beyond all others, and stays.
     #[inline]
     fn take(&mut self, value: T) {
-        if value < self.0 || value.is_nan() {
-            self.0 = value;
-        }
-    }
-}
-
-impl<T: Number> Fold<T> for Greatest<T> {
-    fn first() -> Self {
-        Self(T::BOTTOM)
-    }
-
-    /// What is not a number is greater than everything, and stays.
-    #[inline]
-    fn take(&mut self, value: T) {
-        if value > self.0 || value.is_nan() {
+        let is_beyond = if GREATEST {
+            value > self.0
+        } else {
+            value < self.0
+        };
+        if is_beyond || value.is_nan() {
             self.0 = value;
         }
     }
@@ -77,13 +66,7 @@ impl<T: Number> Fold<T> for Total<T> {
     }
 }
 
-impl<T: Number> Finish<T> for Least<T> {
-    fn finish(&self) -> Result<T, String> {
-        Ok(self.0)
-    }
-}
-
-impl<T: Number> Finish<T> for Greatest<T> {
+impl<T: Number, const GREATEST: bool> Finish<T> for Extreme<T, GREATEST> {
     fn finish(&self) -> Result<T, String> {
         Ok(self.0)
     }

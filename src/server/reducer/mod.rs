@@ -87,14 +87,13 @@ impl Reducer {
     /// A reducer that decodes and reduces on `workers`.
     ///
     /// # Errors
-    /// As [`check`].
+    /// `Invalid` when one of the stores is no URL; [`check`] finds more.
     pub(super) fn new(
         config: &config::Reducer,
         time: Duration,
         metrics: Arc<Metrics>,
         workers: Handle,
     ) -> Result<Self> {
-        check(config)?;
         let total = config.memory_mib.saturating_mul(1 << 20) / UNIT;
         let total = total.min(u32::MAX as usize).min(Semaphore::MAX_PERMITS);
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -215,20 +214,9 @@ impl Reducer {
     /// Waits for the memory that a request needs whose stored bytes are so many.
     async fn reserve(&self, request: &Request, stored: usize) -> Result<Reserved, Refusal> {
         let shared = &self.0;
-        let bytes = match &request.layout.shape {
-            Some(_) => {
-                let plan = request
-                    .plan(0)
-                    .map_err(|error| Refusal::irreducible(&error))?;
-                needed(request, &plan, stored)
-            }
-            None if request.is_plain() => {
-                let cells = stored / request.element.size();
-                match request.plan(cells) {
-                    Ok(plan) => needed(request, &plan, stored),
-                    Err(error) => return Err(Refusal::irreducible(&error)),
-                }
-            }
+        let known = request.known(stored);
+        let bytes = match known.map_err(|error| Refusal::irreducible(&error))? {
+            Some(plan) => needed(request, &plan, stored),
             // Nobody knows before it is decoded.
             None => stored
                 .saturating_mul(4 * EXPANSION)
@@ -288,11 +276,7 @@ fn reduce(
     let irreducible = |error| Refusal::irreducible(&error);
     let mut scratch = Scratch::default();
     let size = request.element.size();
-    let known = match (&request.layout.shape, request.is_plain()) {
-        (Some(_), _) => Some(request.plan(0).map_err(irreducible)?),
-        (None, true) => Some(request.plan(stored.len() / size).map_err(irreducible)?),
-        (None, false) => None,
-    };
+    let known = request.known(stored.len()).map_err(irreducible)?;
     let decoded: Cow<'_, [u8]> = match &known {
         _ if request.pipeline.0.is_empty() => Cow::Borrowed(stored),
         Some(plan) => {

@@ -4,6 +4,33 @@ use half::f16;
 use serde::Deserialize;
 use serde_json::Number as Written;
 
+/// Says `$body` with `$number` as the type of elements.
+macro_rules! with_number {
+    ($element:expr, $number:ident => $body:expr) => {{
+        use crate::server::reducer::number::Element;
+        macro_rules! with {
+            ($type:ty) => {{
+                type $number = $type;
+                $body
+            }};
+        }
+        match $element {
+            Element::Int8 => with!(i8),
+            Element::Int16 => with!(i16),
+            Element::Int32 => with!(i32),
+            Element::Int64 => with!(i64),
+            Element::Uint8 => with!(u8),
+            Element::Uint16 => with!(u16),
+            Element::Uint32 => with!(u32),
+            Element::Uint64 => with!(u64),
+            Element::Float16 => with!(half::f16),
+            Element::Float32 => with!(f32),
+            Element::Float64 => with!(f64),
+        }
+    }};
+}
+pub(super) use with_number;
+
 /// An element type, by its name in NumPy.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
@@ -24,12 +51,7 @@ pub(super) enum Element {
 impl Element {
     /// Bytes of an element.
     pub(super) fn size(self) -> usize {
-        match self {
-            Self::Int8 | Self::Uint8 => 1,
-            Self::Int16 | Self::Uint16 | Self::Float16 => 2,
-            Self::Int32 | Self::Uint32 | Self::Float32 => 4,
-            Self::Int64 | Self::Uint64 | Self::Float64 => 8,
-        }
+        with_number!(self, T => T::SIZE)
     }
 
     /// The name in NumPy.
@@ -49,60 +71,6 @@ impl Element {
         }
     }
 }
-
-/// Says `$body` with `$number` as the type of elements.
-macro_rules! with_number {
-    ($element:expr, $number:ident => $body:expr) => {{
-        use crate::server::reducer::number::Element;
-        match $element {
-            Element::Int8 => {
-                type $number = i8;
-                $body
-            }
-            Element::Int16 => {
-                type $number = i16;
-                $body
-            }
-            Element::Int32 => {
-                type $number = i32;
-                $body
-            }
-            Element::Int64 => {
-                type $number = i64;
-                $body
-            }
-            Element::Uint8 => {
-                type $number = u8;
-                $body
-            }
-            Element::Uint16 => {
-                type $number = u16;
-                $body
-            }
-            Element::Uint32 => {
-                type $number = u32;
-                $body
-            }
-            Element::Uint64 => {
-                type $number = u64;
-                $body
-            }
-            Element::Float16 => {
-                type $number = half::f16;
-                $body
-            }
-            Element::Float32 => {
-                type $number = f32;
-                $body
-            }
-            Element::Float64 => {
-                type $number = f64;
-                $body
-            }
-        }
-    }};
-}
-pub(super) use with_number;
 
 /// An element of an array.
 pub(super) trait Number: Copy + PartialOrd + std::fmt::Display {

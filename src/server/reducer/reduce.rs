@@ -7,7 +7,7 @@
 
 use serde::Deserialize;
 
-use super::fold::{Fold, Greatest, Least, Nothing, Total, counted, finished};
+use super::fold::{Extreme, Fold, Nothing, Total, counted, finished};
 use super::missing::{Absent, Missing};
 use super::number::{Element, Number, with_number};
 use crate::error::{Error, Result};
@@ -204,8 +204,8 @@ impl Plan {
             let absent = Absent::<T>::new(element, missing)?;
             match operation {
                 Operation::Count => Ok(counted(&self.folded::<T, Nothing>(bytes, &absent))),
-                Operation::Max => finished(element, &self.folded::<T, Greatest<T>>(bytes, &absent)),
-                Operation::Min => finished(element, &self.folded::<T, Least<T>>(bytes, &absent)),
+                Operation::Max => finished(element, &self.folded::<T, Extreme<T, true>>(bytes, &absent)),
+                Operation::Min => finished(element, &self.folded::<T, Extreme<T, false>>(bytes, &absent)),
                 Operation::Sum => finished(element, &self.folded::<T, Total<T>>(bytes, &absent)),
                 Operation::Select => Ok(self.select::<T>(element, bytes, &absent)),
             }

@@ -192,6 +192,17 @@ impl Request {
         )
     }
 
+    /// The same before anything of `stored` bytes is decoded; `None` when nobody knows how many elements they are.
+    ///
+    /// # Errors
+    /// As [`Request::plan`].
+    pub(super) fn known(&self, stored: usize) -> Result<Option<Plan>> {
+        let is_known = self.layout.shape.is_some() || self.is_plain();
+        is_known
+            .then(|| self.plan(stored / self.element.size()))
+            .transpose()
+    }
+
     /// Compares the size with that of the elements, if both are known.
     fn check_size(&self) -> Result<()> {
         let width = self.element.size();

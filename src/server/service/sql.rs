@@ -22,8 +22,6 @@ use arrow_flight::{
     FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, RenewFlightEndpointRequest,
     Ticket,
 };
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use base64::{Engine, alphabet};
 use datafusion::scalar::ScalarValue;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
@@ -32,7 +30,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Answer, Kept, Open, Service, address, encoded, handle_of, info, prepare, token};
-use crate::server::access::random;
+use crate::server::access::{basic, random};
 use crate::server::ingest;
 use crate::server::metadata::{
     CATALOG, Listed, SQL_INFO, TYPES, no_foreign_keys, primary_keys_schema,
@@ -51,20 +49,7 @@ const NOT_CANCELLABLE: i32 = 3;
 
 /// Name and password of a request.
 fn credentials(metadata: &MetadataMap) -> Option<(String, String)> {
-    let header = metadata.get("authorization")?.to_str().ok()?;
-    let (kind, encoded) = header.split_once(' ')?;
-    if !kind.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    // The driver written in Go leaves the padding out.
-    let engine = GeneralPurpose::new(
-        &alphabet::STANDARD,
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-    );
-    let decoded = engine.decode(encoded.trim()).ok()?;
-    let text = String::from_utf8(decoded).ok()?;
-    let (name, password) = text.split_once(':')?;
-    Some((name.to_owned(), password.to_owned()))
+    basic(metadata.get("authorization")?.to_str().ok()?)
 }
 
 /// The rows of parameters that a client sends.

@@ -1,6 +1,5 @@
 //! Many processes that insert into one dataset at the same time.
 
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::kill::is_full;
 use super::{Cube, hyperslab};
-use crate::common::rows;
+use crate::common::{output, rows};
 use crate::grids::Random;
 
 /// Writers, and how many slices each of them inserts.
@@ -187,17 +186,11 @@ fn look_on(location: &str, kind: Kind, environment: &[(String, String)], done: &
 
 /// The rows of a statement, asked by a process of its own.
 fn ask(sql: &str, environment: &[(String, String)]) -> Vec<Value> {
-    let out = Command::new(env!("CARGO_BIN_EXE_hyperslab"))
-        .envs(environment.iter().cloned())
-        .args(["--format", "ndjson", "-c", sql])
-        .output()
-        .unwrap();
-    assert!(
-        out.status.success(),
-        "{}",
-        String::from_utf8_lossy(&out.stderr)
+    let text = output(
+        hyperslab()
+            .envs(environment.iter().cloned())
+            .args(["--format", "ndjson", "-c", sql]),
     );
-    let text = String::from_utf8(out.stdout).unwrap();
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
