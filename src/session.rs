@@ -146,6 +146,12 @@ impl Session {
         Ok(())
     }
 
+    /// Reaches what is at or below a location with options of its store (`aws_…`, `google_…`, `azure_…`, `allow_http`), which count
+    /// more than those of the environment.
+    pub fn reach(&self, location: &str, options: Vec<(String, String)>) {
+        self.catalog.reach(location, options);
+    }
+
     /// Lets statements use only the locations that `guard` allows, and not change settings of the process.
     pub fn confine(&self, guard: Arc<dyn Guard>) {
         self.catalog.confine(guard);

@@ -2,6 +2,7 @@
 //!
 //! With columns, the dataset is made if it is not there.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
@@ -12,13 +13,13 @@ use datafusion::logical_expr::CreateExternalTable;
 
 use crate::append::Target;
 use crate::catalog::live::{LiveTable, Place};
+use crate::catalog::stores::is_of_store;
 use crate::catalog::{Catalog, format_called};
 use crate::error::Error;
 use crate::query::copy::empty;
 use crate::query::engine_error;
 use crate::query::insert::append_options;
-use crate::query::table::options;
-use crate::store::Store;
+use crate::query::table::options as settings;
 
 /// The words after `STORED AS`.
 pub const STORED_AS: &[&str] = &[
@@ -53,16 +54,36 @@ impl TableProviderFactory for DatasetTableFactory {
                 statement.name
             )));
         };
+        let plain = |key: &str| key.strip_prefix("format.").unwrap_or(key).to_owned();
+        let given = statement.options.iter();
+        let (store, options): (Vec<_>, Vec<_>) = given
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .partition(|(key, _)| is_of_store(&plain(key)));
+        if let Some((option, _)) = store.first()
+            && self.catalog.is_confined()
+        {
+            return Err(engine_error(Error::Forbidden(format!(
+                "table {}: option '{option}' must not be given here, as the server decides how stores are reached",
+                statement.name
+            ))));
+        }
+        if !store.is_empty() {
+            let store = store.into_iter().map(|(key, value)| (plain(&key), value));
+            self.catalog.reach(location, store.collect());
+        }
         if !statement.schema.fields().is_empty() {
-            return self.create_empty(session, statement, location).await;
+            let options = options.into_iter().collect();
+            return self
+                .create_empty(session, statement, location, &options)
+                .await;
         }
         let mut variable = None;
-        for (key, value) in &statement.options {
+        for (key, value) in &options {
             match key.strip_prefix("format.").unwrap_or(key) {
                 "variable" | "table" => variable = Some(value.as_str()),
                 other => {
                     return Err(invalid(format!(
-                        "table {}: unknown option '{other}'; known is 'variable'",
+                        "table {}: unknown option '{other}'; known are 'variable' and those of stores (aws_…, google_…, azure_…)",
                         statement.name
                     )));
                 }
@@ -87,6 +108,7 @@ impl DatasetTableFactory {
         session: &dyn Session,
         statement: &CreateExternalTable,
         location: &str,
+        options: &HashMap<String, String>,
     ) -> Result<Arc<dyn TableProvider>> {
         let schema = statement.schema.as_arrow();
         let name = &statement.name;
@@ -96,12 +118,12 @@ impl DatasetTableFactory {
                 statement.file_type
             )))
         })?;
-        let store = Store::open(location).map_err(engine_error)?;
+        let store = self.catalog.store(location).map_err(engine_error)?;
         let target = Target::new(store, format);
         if !target.exists().await.map_err(engine_error)? {
-            let options = append_options(&options(session)).map_err(engine_error)?;
-            let options = empty::create(&target, schema, &statement.options, options);
-            options
+            let append = append_options(&settings(session)).map_err(engine_error)?;
+            let created = empty::create(&target, schema, options, append);
+            created
                 .await
                 .map_err(|error| engine_error(error.within(format!("table {name}"))))?;
         }

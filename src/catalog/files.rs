@@ -28,7 +28,6 @@ use crate::error::{Error, Result, Within};
 use crate::query::grid::{AxisOrder, axis_order};
 use crate::query::show;
 use crate::read::{self, Buffers};
-use crate::store::Store;
 
 /// Files that are opened at the same time.
 const OPENED: usize = 16;
@@ -97,8 +96,8 @@ impl Files {
     }
 
     /// The locations of the files, sorted.
-    async fn locations(&self) -> Result<Vec<String>> {
-        let store = Store::open(if self.base.is_empty() {
+    async fn locations(&self, catalog: &Catalog) -> Result<Vec<String>> {
+        let store = catalog.store(if self.base.is_empty() {
             "."
         } else {
             &self.base
@@ -145,11 +144,13 @@ impl Files {
     /// # Errors
     /// `NotFound` when no file matches, `Unsupported` when one is no dataset, `Invalid` when they cannot be put together.
     pub(super) async fn open(&self, catalog: &Catalog, format: Option<&str>) -> Result<Opened> {
-        let locations = self.locations().await?;
+        let locations = self.locations(catalog).await?;
         let member = |location: String| async move {
             // A link may lead somewhere else than the pattern says.
             let location = catalog.place(&location, Access::Read)?;
-            let opened = catalog.open_store(Store::open(&location)?, format).await?;
+            let opened = catalog
+                .open_store(catalog.store(&location)?, format)
+                .await?;
             Member::new(opened, catalog).await
         };
         let members = stream::iter(locations).map(member).buffered(OPENED);
@@ -181,7 +182,7 @@ impl Files {
                 values: values.transpose()?,
                 dimension,
             }),
-            store: Store::open(&self.pattern)?,
+            store: catalog.store(&self.pattern)?,
             format: format.ok_or_else(|| Error::NotFound(self.pattern.clone()))?,
             dataset,
             reference: None,

@@ -108,7 +108,7 @@ impl insert::Files for Growing {
         let location = self
             .catalog
             .place(&self.files.named(name)?, Access::Write)?;
-        Ok(Target::new(Store::open(&location)?, self.format))
+        Ok(Target::new(self.catalog.store(&location)?, self.format))
     }
 }
 

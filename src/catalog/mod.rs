@@ -11,6 +11,8 @@ pub mod live;
 pub mod location;
 pub mod provider;
 pub mod quote;
+pub mod stores;
+mod system;
 pub mod tables;
 
 use std::collections::HashMap;
@@ -26,6 +28,7 @@ use crate::array::cut::cut;
 use crate::array::{Dataset, Group, Variable};
 use crate::catalog::files::{Files, Together};
 use crate::catalog::guard::{Access, Guard};
+use crate::catalog::stores::Stores;
 use crate::catalog::tables::TableParts;
 use crate::cf::join_words;
 use crate::cf::roles::{self, Role};
@@ -102,10 +105,19 @@ impl Debug for dyn Settings {
 /// Opens datasets, and keeps the metadata of those that are one object until the object changes.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    kept: Mutex<HashMap<String, (Identity, Arc<Opened>)>>,
+    kept: Mutex<HashMap<String, (Seen, Arc<Opened>)>>,
     registered: RwLock<HashMap<String, String>>,
     session: RwLock<Option<Weak<dyn Settings>>>,
     guard: RwLock<Option<Arc<dyn Guard>>>,
+    stores: Stores,
+}
+
+/// What a dataset that is one object was when it was opened.
+#[derive(Debug, Eq, PartialEq)]
+enum Seen {
+    File(Identity),
+    /// By what an object store calls it.
+    Object(Arc<str>),
 }
 
 /// The format that goes by a name of `STORED AS` or by an extension.
@@ -146,7 +158,7 @@ impl Catalog {
                 "{location}{marks}: only several files, {location} with * in it, are put together along a dimension"
             )));
         }
-        let store = Store::open(location)?;
+        let store = self.store(location)?;
         let Some(reference) = location::reference(marks) else {
             return self.open_store(store, format).await;
         };
@@ -200,6 +212,19 @@ impl Catalog {
         }))
     }
 
+    /// The store at a location.
+    ///
+    /// # Errors
+    /// As [`Store::open_with`].
+    pub(crate) fn store(&self, location: &str) -> Result<Store> {
+        self.stores.open(location)
+    }
+
+    /// Reaches what is at or below a location with options of its store, which count more than those of the environment.
+    pub fn reach(&self, location: &str, options: Vec<(String, String)>) {
+        self.stores.reach(location, options);
+    }
+
     /// Lets statements use only the locations that `guard` allows.
     pub fn confine(&self, guard: Arc<dyn Guard>) {
         *self.guard.write() = Some(guard);
@@ -248,7 +273,8 @@ impl Catalog {
         let store = append::recover(&store, append_options(&self.options())?).await?;
         // Directories have no identity: a change deep within them does not show at their root.
         let identity = match kind {
-            Kind::Object => store.identity()?,
+            Kind::Object if store.is_local() => store.identity()?.map(Seen::File),
+            Kind::Object => store.state().await?.map(Seen::Object),
             Kind::Directory => None,
         };
         if let (Some(identity), Some((kept, opened))) = (&identity, self.kept.lock().get(location))
@@ -330,7 +356,14 @@ async fn open(store: Store, kind: Kind, format: Option<&str>) -> Result<Opened> 
             store.range("", 0, length).await?
         }
     };
-    let found = recognise(&store, &head, format).await?;
+    let found = match recognise(&store, &head, format).await {
+        // What a web server says of the location itself tells more.
+        Err(error @ Error::Unsupported(_)) if store.is_web() => {
+            store.size("").await?;
+            return Err(error);
+        }
+        found => found?,
+    };
     let mut dataset = found.open(&store).await.within(|| &location)?;
     interpret(&mut dataset.root);
     Ok(Opened {

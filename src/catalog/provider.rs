@@ -11,6 +11,7 @@ use datafusion::error::DataFusionError;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::catalog::guard::Access;
+use crate::catalog::system::{self, SystemSchema};
 use crate::catalog::{Catalog, Opened, grow, location, tables};
 use crate::error::Error;
 use crate::query::engine_error;
@@ -66,10 +67,11 @@ impl CatalogProvider for DatasetCatalog {
             }));
         }
         let (plain, version) = location::split(name);
-        let location = self
-            .catalog
-            .location_of(plain)
-            .or_else(|| is_location(plain).then(|| plain.to_owned()))?;
+        let named = self.catalog.location_of(plain);
+        if named.is_none() && name == system::NAME {
+            return Some(Arc::new(SystemSchema));
+        }
+        let location = named.or_else(|| is_location(plain).then(|| plain.to_owned()))?;
         let location = format!("{location}{version}");
         Some(Arc::new(DatasetSchema {
             location,

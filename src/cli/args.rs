@@ -13,6 +13,7 @@ Examples:
   hyperslab info tas.nc
   hyperslab append -t cube.zarr day-01.nc day-02.nc
   hyperslab serve --root climate=/data/climate
+  hyperslab --connect grpc://127.0.0.1:50051 -c \"SELECT count(*) FROM 'climate/tas.nc'\"
 
 Without -c and -f, statements are read from standard input. The exit code is 0 when all statements were run, 1 when one
 failed, and 2 when the command line is wrong. Arrow is the IPC stream format on standard output, and the IPC file format
@@ -27,9 +28,33 @@ pub(crate) enum Task {
     Info(Info),
     /// Append slices to a dataset.
     Append(Append),
+    /// Look after what is kept of remote objects.
+    Cache(Cache),
     /// Answer over the network.
     #[cfg(feature = "server")]
     Serve(Serve),
+}
+
+/// What is done with what is kept of remote objects on disk.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Cache {
+    /// What to do.
+    #[arg(value_enum)]
+    pub(crate) action: CacheAction,
+    /// Where it is kept, instead of what HYPERSLAB_CACHE_DIR says.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
+}
+
+/// What can be done with it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum CacheAction {
+    /// List the ranges and objects, with their sizes and when they were used last.
+    Ls,
+    /// Remove all of them.
+    Clear,
+    /// Read all of them, and remove those that are damaged.
+    Verify,
 }
 
 /// How to answer over the network.
@@ -76,10 +101,39 @@ pub(crate) struct Query {
     pub(crate) settings: Vec<Pair>,
     /// Names of datasets and their locations.
     pub(crate) names: Vec<Pair>,
+    /// The server that runs them, if it is not this process.
+    #[cfg(feature = "server")]
+    pub(crate) connect: Option<Connect>,
     /// Whether the time that each statement took is told.
     pub(crate) timing: bool,
     /// Whether the first failure is the last.
     pub(crate) bail: bool,
+}
+
+/// A server, and who asks it.
+#[cfg(feature = "server")]
+#[derive(Clone)]
+pub(crate) struct Connect {
+    /// `grpc://host:port`, or `grpc+tls://…`.
+    pub(crate) url: String,
+    /// Who asks, if the URL does not say.
+    pub(crate) user: Option<String>,
+    /// His password.
+    pub(crate) password: Option<String>,
+    /// What is as good as both.
+    pub(crate) token: Option<String>,
+    /// Who may have signed the certificate of the server, besides those whom the system trusts.
+    pub(crate) certificates: Option<PathBuf>,
+}
+
+#[cfg(feature = "server")]
+impl std::fmt::Debug for Connect {
+    /// Without secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connect")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Datasets to describe.
@@ -184,6 +238,8 @@ enum Command {
     },
     /// Append slices to a dataset along a dimension, each whole or not at all.
     Append(AppendArgs),
+    /// List, check or remove what is kept on disk of objects that were read over the network.
+    Cache(Cache),
     /// Answer statements over Arrow Flight SQL, until it is told to stop.
     #[cfg(feature = "server")]
     Serve(Serve),
@@ -294,6 +350,19 @@ struct QueryArgs {
     /// Give a dataset a name to be used in FROM (repeatable).
     #[arg(long = "register", value_name = "NAME=LOCATION", value_parser = pair)]
     names: Vec<Pair>,
+    /// Let a server run the statements: grpc://host:port, or grpc+tls://user@host:port. HYPERSLAB_PASSWORD or HYPERSLAB_TOKEN is
+    /// what the environment says.
+    #[cfg(feature = "server")]
+    #[arg(long, value_name = "URL", env = "HYPERSLAB_CONNECT", conflicts_with_all = ["names", "memory_limit", "threads"])]
+    connect: Option<String>,
+    /// Who asks the server, if its URL does not say.
+    #[cfg(feature = "server")]
+    #[arg(long, value_name = "NAME", requires = "connect")]
+    user: Option<String>,
+    /// Who may have signed the certificate of the server, a PEM file.
+    #[cfg(feature = "server")]
+    #[arg(long, value_name = "FILE", requires = "connect")]
+    certificates: Option<PathBuf>,
     /// Tell on standard error how long each statement took.
     #[arg(long)]
     timing: bool,
@@ -312,6 +381,7 @@ fn checked(matches: &ArgMatches) -> Result<Task, clap::Error> {
     let args = Args::from_arg_matches(matches)?;
     match args.command {
         Some(Command::Info { paths, format }) => return Ok(Task::Info(Info { paths, format })),
+        Some(Command::Cache(cache)) => return Ok(Task::Cache(cache)),
         Some(Command::Append(append)) => return Ok(Task::Append(append.checked())),
         #[cfg(feature = "server")]
         Some(Command::Serve(serve)) => return Ok(Task::Serve(serve)),
@@ -344,9 +414,23 @@ fn checked(matches: &ArgMatches) -> Result<Task, clap::Error> {
         },
         settings: query.settings,
         names: query.names,
+        #[cfg(feature = "server")]
+        connect: query.connect.map(|url| Connect {
+            url,
+            user: query.user,
+            password: secret("HYPERSLAB_PASSWORD"),
+            token: secret("HYPERSLAB_TOKEN"),
+            certificates: query.certificates,
+        }),
         timing: query.timing,
         bail: query.bail,
     }))
+}
+
+/// What nobody writes on a command line, where others could see it.
+#[cfg(feature = "server")]
+fn secret(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
 }
 
 /// `-c` and `-f` in the order in which they were given.

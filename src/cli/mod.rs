@@ -2,8 +2,11 @@
 
 mod append;
 pub(crate) mod args;
+mod cache;
 mod info;
 mod output;
+#[cfg(feature = "server")]
+mod remote;
 #[cfg(feature = "server")]
 mod serve;
 mod shell;
@@ -46,7 +49,7 @@ pub(crate) fn run(task: Task) -> Outcome {
     let threads = match &task {
         Task::Query(query) => query.session.threads,
         Task::Append(append) => append.session.threads,
-        Task::Info(_) => None,
+        Task::Info(_) | Task::Cache(_) => None,
         #[cfg(feature = "server")]
         Task::Serve(_) => None,
     };
@@ -59,6 +62,7 @@ pub(crate) fn run(task: Task) -> Outcome {
     };
     let outcome = match task {
         Task::Query(query) => runtime.block_on(sql::run(query)),
+        Task::Cache(cache) => cache::run(&cache),
         Task::Info(info) => runtime.block_on(info::run(&info)),
         Task::Append(append) => runtime.block_on(append::run(append)),
         #[cfg(feature = "server")]

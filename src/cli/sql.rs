@@ -5,31 +5,30 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use datafusion::common::DataFusionError;
-use futures::TryStreamExt;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use hyperslab::catalog::quote::literal;
 use hyperslab::session::{Session, sentence};
 
 use super::args::{Format, Pair, Query, Source};
 use super::output::Output;
+#[cfg(feature = "server")]
+use super::remote::Remote;
 use super::statements::{Statement, split};
 use super::writer::{ResultWriter, Target};
 use super::{Outcome, complain, shell};
 
 /// Runs everything that the command line asks for.
 pub(crate) async fn run(query: Query) -> Outcome {
-    let session = match Session::with_options(&query.session) {
-        Ok(session) => session,
-        Err(error) => {
-            complain(&sentence(&error));
-            return Outcome::Failed;
-        }
+    let engine = match Engine::new(&query).await {
+        Ok(engine) => engine,
+        Err(outcome) => return outcome,
     };
-    if let Err(outcome) = prepare(&session, &query.settings, &query.names).await {
-        return outcome;
-    }
     let mut runner = Runner {
-        session,
+        engine,
         format: query.format,
         max_rows: query.max_rows,
         output: Output::new(query.output),
@@ -62,15 +61,71 @@ pub(crate) async fn run(query: Query) -> Outcome {
     }
 }
 
+/// Columns, and rows that come as they are found.
+pub(super) type Answer = (SchemaRef, BoxStream<'static, Result<RecordBatch, String>>);
+
+/// What runs statements.
+enum Engine {
+    Own(Session),
+    #[cfg(feature = "server")]
+    Server(Box<Remote>),
+}
+
+impl Engine {
+    /// A session of this process, or a server, with the settings of the command line; tells what is wrong.
+    async fn new(query: &Query) -> Result<Self, Outcome> {
+        #[cfg(feature = "server")]
+        if let Some(connect) = &query.connect {
+            let failed = |error: String| {
+                complain(&error);
+                Outcome::Failed
+            };
+            let mut remote = Remote::connect(connect).await.map_err(failed)?;
+            for setting in &query.settings {
+                let rows = remote.stream(&set(setting)).await;
+                if let Err(error) = rows {
+                    complain(&format!("--set {}={}: {error}", setting.key, setting.value));
+                    return Err(Outcome::Misused);
+                }
+            }
+            return Ok(Self::Server(Box::new(remote)));
+        }
+        let session = Session::with_options(&query.session).map_err(|error| {
+            complain(&sentence(&error));
+            Outcome::Failed
+        })?;
+        prepare(&session, &query.settings, &query.names).await?;
+        Ok(Self::Own(session))
+    }
+
+    /// Runs a statement: its columns, and its rows as they are found.
+    async fn stream(&mut self, statement: &str) -> Result<Answer, String> {
+        match self {
+            Self::Own(session) => {
+                let rows = session.stream(statement).await;
+                let rows = rows.map_err(|error| sentence(&error))?;
+                let schema = rows.schema();
+                Ok((schema, rows.map_err(|error| sentence(&error)).boxed()))
+            }
+            #[cfg(feature = "server")]
+            Self::Server(remote) => remote.stream(statement).await,
+        }
+    }
+}
+
+fn set(Pair { key, value }: &Pair) -> String {
+    format!("SET {key} = {}", literal(value))
+}
+
 /// Settings and names of the command line; tells what is wrong with them.
 pub(super) async fn prepare(
     session: &Session,
     settings: &[Pair],
     names: &[Pair],
 ) -> Result<(), Outcome> {
-    for Pair { key, value } in settings {
-        let statement = format!("SET {key} = {}", literal(value));
-        if let Err(error) = session.sql(&statement).await {
+    for setting in settings {
+        if let Err(error) = session.sql(&set(setting)).await {
+            let Pair { key, value } = setting;
             complain(&format!("--set {key}={value}: {}", sentence(&error)));
             return Err(Outcome::Misused);
         }
@@ -86,7 +141,7 @@ pub(super) async fn prepare(
 
 /// Runs statements and remembers whether one failed.
 pub(crate) struct Runner {
-    session: Session,
+    engine: Engine,
     format: Format,
     max_rows: Option<usize>,
     output: Output,
@@ -146,12 +201,9 @@ impl Runner {
 
     /// Runs a statement and writes its result; the number of rows, if it has a result.
     async fn execute(&mut self, statement: &str) -> Result<Option<usize>, String> {
-        let of_engine = |error: DataFusionError| sentence(&error);
-        let stream = self.session.stream(statement).await;
-        let mut stream = stream.map_err(of_engine)?;
-        let schema = stream.schema();
+        let (schema, mut rows) = self.engine.stream(statement).await?;
         if schema.fields().is_empty() {
-            while stream.try_next().await.map_err(of_engine)?.is_some() {}
+            while rows.try_next().await?.is_some() {}
             return Ok(None);
         }
         let name = self.output.name();
@@ -163,16 +215,16 @@ impl Runner {
         };
         let writer = ResultWriter::new(self.format, target, &schema, self.max_rows, sink);
         let mut writer = writer.map_err(of_output)?;
-        let mut rows = 0;
-        while let Some(batch) = stream.try_next().await.map_err(of_engine)? {
-            rows += batch.num_rows();
+        let mut count = 0;
+        while let Some(batch) = rows.try_next().await? {
+            count += batch.num_rows();
             writer.write(&batch).map_err(of_output)?;
         }
         let sink = writer.finish().map_err(of_output)?;
         self.output
             .complete(sink)
             .map_err(|e| of_output(e.into()))?;
-        Ok(Some(rows))
+        Ok(Some(count))
     }
 
     fn fail(&mut self, error: &str) -> ControlFlow<()> {

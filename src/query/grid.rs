@@ -8,6 +8,7 @@ use arrow::compute::{SortOptions, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
+use futures::future::BoxFuture;
 
 use crate::array::hyperslab::{IndexSet, Selection};
 use crate::array::{Attributes, Variable};
@@ -227,29 +228,24 @@ impl Grid {
         let mut columns = Vec::new();
         let mut fields: Vec<Field> = Vec::new();
         let mut axes = Vec::new();
-        let mut buffers = Buffers::default();
+        let vectors = vectors(&parts).await?;
         let names = unique_names(parts.dimensions.iter().map(|(name, _)| name.as_str()));
-        for (axis, ((_, length), coordinate)) in
-            parts.dimensions.iter().zip(&parts.coordinates).enumerate()
+        let coordinates = parts.coordinates.iter().zip(vectors);
+        for (axis, ((_, length), (coordinate, values))) in
+            parts.dimensions.iter().zip(coordinates).enumerate()
         {
             let name = names.get(axis).cloned().unwrap_or_default();
-            let mut values = None;
-            match coordinate {
-                Some(coordinate) if *length <= MAX_AXIS => {
-                    let whole = Selection::all(coordinate.variable.shape());
-                    let column = coordinate.column(vec![axis]);
-                    let vector = column.read(&whole, &mut buffers).await;
-                    let vector = vector.within(|| &coordinate.variable.path)?;
+            match (coordinate, &values) {
+                (Some(coordinate), Some(vector)) => {
                     let field = field(&name, coordinate, vector.null_count() > 0);
                     fields.push(field);
                     columns.push(Column::Coordinate { axis });
-                    values = Some(vector);
                 }
-                Some(coordinate) => {
+                (Some(coordinate), None) => {
                     fields.push(field(&name, coordinate, coordinate.nullable()));
                     columns.push(Column::Variable(coordinate.column(vec![axis])));
                 }
-                None => {
+                (None, _) => {
                     fields.push(index_field(&name));
                     columns.push(Column::Index { axis });
                 }
@@ -460,6 +456,26 @@ fn metadata(attributes: &Attributes) -> HashMap<String, String> {
         .iter()
         .map(|(name, value)| (name.clone(), value.to_string()))
         .collect()
+}
+
+/// The values of the coordinates along dimensions that are not too long, read at the same time.
+async fn vectors(parts: &GridParts) -> Result<Vec<Option<ArrayRef>>> {
+    let mut reads: Vec<BoxFuture<'_, Result<Option<ArrayRef>>>> = Vec::new();
+    for (axis, ((_, length), coordinate)) in
+        parts.dimensions.iter().zip(&parts.coordinates).enumerate()
+    {
+        let coordinate = coordinate.as_ref().filter(|_| *length <= MAX_AXIS);
+        reads.push(Box::pin(async move {
+            let Some(coordinate) = coordinate else {
+                return Ok(None);
+            };
+            let whole = Selection::all(coordinate.variable.shape());
+            let column = coordinate.column(vec![axis]);
+            let vector = column.read(&whole, &mut Buffers::default()).await;
+            vector.within(|| &coordinate.variable.path).map(Some)
+        }));
+    }
+    futures::future::try_join_all(reads).await
 }
 
 /// Names in order, the second and later uses of one with `_2`, `_3` … put behind.

@@ -1,6 +1,7 @@
 //! DataFusion's side of tables: which rows and columns, and the scan that reads no more than them.
 
 pub mod aggregate;
+mod ahead;
 pub mod align;
 pub mod copy;
 pub mod cost;
@@ -76,10 +77,15 @@ extensions_options! {
         pub lock_lease: String, default = "30s".to_string()
         /// Whether what was inserted survives a loss of power: `full`, or `none`.
         pub durability: String, default = "full".to_string()
+        /// How the rows are compressed that a server sends: `none`, `lz4` or `zstd`.
+        pub compression: String, default = "none".to_string()
         /// Largest number of bytes that a partition gathers so that variables with different chunks are each decoded once.
         pub rechunk_bytes: usize, default = 67_108_864
     }
 }
+
+/// How rows can be compressed.
+const COMPRESSIONS: [&str; 3] = ["none", "lz4", "zstd"];
 
 /// The settings of hyperslab: `SET hyperslab.<name> = <value>`, `SHOW hyperslab.<name>`.
 #[derive(Clone, Debug, Default)]
@@ -111,6 +117,12 @@ impl ExtensionOptions for HyperslabOptions {
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), DataFusionError> {
+        if key == "compression" && !COMPRESSIONS.contains(&value) {
+            return Err(engine_error(Error::Invalid(format!(
+                "hyperslab.compression is '{value}', but has to be one of {}",
+                COMPRESSIONS.join(", ")
+            ))));
+        }
         self.0.set(key, value)
     }
 

@@ -2,6 +2,7 @@
 
 mod cells;
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use futures::stream::BoxStream;
 use crate::array::hyperslab::Selection;
 use crate::array::slab::{Slab, SlabData};
 use crate::cf::decode::Decoding;
+use crate::query::ahead::{self, Coming};
 use crate::query::engine_error;
 use crate::query::grid::{Column, VariableColumn};
 use crate::query::members::values;
@@ -75,6 +77,12 @@ pub(super) struct Worker {
     /// Per column of the grid, the own cells of an aligned variable that the last tile needed, and their values.
     last: Vec<Option<(Selection, ArrayRef)>>,
     gather: Gather,
+    /// How many tiles are fetched before they are needed.
+    depth: usize,
+    /// Tiles that are this worker's, in their order, and what comes of them.
+    ahead: VecDeque<(u64, Vec<Coming>)>,
+    /// What comes of the current tile.
+    coming: Vec<Coming>,
     current: Option<Loaded>,
     /// Gathers the rows of batches that would be too small.
     coalescer: BatchCoalescer,
@@ -177,6 +185,9 @@ impl Worker {
             ways: vec![None; columns],
             last: vec![None; columns],
             gather: Gather::Tiles,
+            depth: depth(&source),
+            ahead: VecDeque::new(),
+            coming: Vec::new(),
             current: None,
             coalescer: BatchCoalescer::new(Arc::clone(&source.schema), batch_size),
             metrics: ScanMetrics::new(&source, partition),
@@ -251,7 +262,24 @@ impl Worker {
         Ok(None)
     }
 
+    /// The next tile; those behind it are fetched meanwhile, where they are far away.
     fn take(&mut self) -> Option<u64> {
+        while self.ahead.len() < self.depth.max(1) {
+            let Some(number) = self.claim() else {
+                break;
+            };
+            let coming = match self.depth {
+                0 => Vec::new(),
+                _ => self.begin(&self.tiles.tile(number)),
+            };
+            self.ahead.push_back((number, coming));
+        }
+        let (number, coming) = self.ahead.pop_front()?;
+        self.coming = coming;
+        Some(number)
+    }
+
+    fn claim(&mut self) -> Option<u64> {
         let number = match &mut self.work {
             Work::Queue => self.shared.take(),
             Work::Share(share) => share.next()?,
@@ -491,7 +519,12 @@ impl Worker {
                 });
                 own.saturating_add(gathered)
             })
-            .fold(self.kept_bytes as u64, u64::saturating_add);
+            .fold(0u64, u64::saturating_add);
+        // Tiles that are under way are held as they are stored, which is hardly more than they are decoded.
+        let under_way = bytes.saturating_mul(self.ahead.len() as u64);
+        let bytes = bytes
+            .saturating_add(under_way)
+            .saturating_add(self.kept_bytes as u64);
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         if bytes > self.reservation.size() {
             self.reservation.try_resize(bytes)?;
@@ -508,6 +541,19 @@ impl Worker {
                 self.buffers.recycle(slab);
             }
         }
+    }
+}
+
+/// How many tiles of a scan are fetched before they are needed: none of files of this machine, and of a scan that may end early.
+fn depth(source: &ArraySource) -> usize {
+    let variables = source.variables();
+    let is_far = |variable: &&VariableColumn| match &variable.members {
+        Some(members) => members.stores().any(|store| !store.is_local()),
+        None => !variable.store.is_local(),
+    };
+    match variables.into_iter().any(|variable| is_far(&variable)) && !source.is_limited() {
+        true => ahead::depth(source.tile_memory() as u64),
+        false => 0,
     }
 }
 

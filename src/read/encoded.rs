@@ -1,9 +1,9 @@
 //! The encoded bytes of a chunk: all of them in one request, or its head first and then the blocks that are needed.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::array::chunk::ChunkAddress;
 use crate::array::slab::Crop;
@@ -11,9 +11,6 @@ use crate::codec::blosc::Head;
 use crate::error::{Error, Result};
 use crate::read::decode::sized;
 use crate::store::Store;
-
-/// Requests for parts of one chunk that are under way at the same time.
-const REQUESTS: usize = 4;
 
 /// The encoded bytes of a chunk that had to be fetched before decoding.
 #[derive(Clone, Debug)]
@@ -23,6 +20,14 @@ pub struct Encoded {
 }
 
 impl Encoded {
+    /// All bytes of a chunk.
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        Self {
+            read: bytes.len(),
+            bytes,
+        }
+    }
+
     pub(super) fn stored(&self) -> Stored<'_> {
         Stored {
             bytes: &self.bytes,
@@ -114,20 +119,36 @@ pub(super) fn skipped(address: &ChunkAddress) -> u32 {
     }
 }
 
-/// Fetches a chunk, of which only some blocks may be needed; `None` when it was never written.
+/// Where the bytes of a chunk are in an object that holds others too, if it is cheapest to read all of them.
+pub(super) fn whole<'a>(
+    store: &Store,
+    address: &'a ChunkAddress,
+    needed: Option<&Needed>,
+) -> Option<(&'a Arc<str>, Range<u64>)> {
+    let ChunkAddress::Range {
+        object,
+        offset,
+        length,
+        ..
+    } = address
+    else {
+        return None;
+    };
+    let size = usize::try_from(*length).ok()?;
+    let is_part = needed.is_some_and(|needed| Cost::of(store).pays(size, needed));
+    (!is_part).then(|| (object, *offset..offset.saturating_add(*length)))
+}
+
+/// Fetches a chunk that [`whole`] does not want whole; `None` when it was never written.
 pub(super) async fn fetch(
     store: &Store,
     address: &ChunkAddress,
     needed: Option<&Needed>,
 ) -> Result<Option<Encoded>> {
-    let whole = |bytes: Bytes| Encoded {
-        read: bytes.len(),
-        bytes,
-    };
     match address {
         ChunkAddress::Missing | ChunkAddress::Inline(_) | ChunkAddress::Encoded(_) => Ok(None),
         ChunkAddress::Foreign { location, .. } => Err(refused(location)),
-        ChunkAddress::Object(object) => Ok(store.get(object).await?.map(whole)),
+        ChunkAddress::Object(object) => Ok(store.get(object).await?.map(Encoded::whole)),
         ChunkAddress::Range {
             object,
             offset,
@@ -135,15 +156,14 @@ pub(super) async fn fetch(
             ..
         } => {
             let length = addressable(*length)?;
-            if let Some(needed) = needed.filter(|needed| REMOTE.pays(length, needed)) {
-                return remote_blocks(store, (object, *offset, length), needed)
+            let fetched = match needed {
+                Some(needed) => remote_blocks(store, (object, *offset, length), needed).await,
+                None => store
+                    .range(object, *offset, length)
                     .await
-                    .map(Some);
-            }
-            store
-                .range(object, *offset, length)
-                .await
-                .map(|bytes| Some(whole(bytes)))
+                    .map(Encoded::whole),
+            };
+            fetched.map(Some)
         }
     }
 }
@@ -163,10 +183,13 @@ struct Cost(usize);
 
 /// A system call against copying from memory.
 const LOCAL: Cost = Cost(16 << 10);
-/// Tens of milliseconds against tens of megabytes a second.
-const REMOTE: Cost = Cost(1 << 20);
 
 impl Cost {
+    /// That of a store that is not local.
+    fn of(store: &Store) -> Self {
+        Self(usize::try_from(store.request_cost()).unwrap_or(usize::MAX))
+    }
+
     /// Whether it is likely to be cheaper to look at the head of a chunk of `length` bytes and then to read what is
     /// needed, than to read the chunk in one request.
     fn pays(self, length: usize, needed: &Needed) -> bool {
@@ -227,16 +250,13 @@ async fn remote_blocks(
     let first = Head::most(needed.of).min(length);
     let first = store.range(object, offset, first).await?;
     let head = Head::parse(&first, length)?;
-    let requests = REMOTE.requests(head.ranges(&needed.blocks)?);
-    let parts: Vec<(Range<usize>, Bytes)> = stream::iter(requests)
-        .map(|range| async move {
-            let at = offset.saturating_add(range.start as u64);
-            let bytes = store.range(object, at, range.len()).await?;
-            Ok::<_, Error>((range, bytes))
-        })
-        .buffered(REQUESTS)
-        .try_collect()
-        .await?;
+    let blocks = head.ranges(&needed.blocks)?;
+    let place = |at: usize| offset.saturating_add(at as u64);
+    let ranges = blocks
+        .iter()
+        .map(|range| place(range.start)..place(range.end));
+    let fetched = store.ranges(object, ranges.collect()).await?;
+    let parts = blocks.into_iter().zip(fetched);
     // Pages that no part falls into are not touched.
     let mut bytes = vec![0; head.length()];
     let mut read = 0;
@@ -276,6 +296,9 @@ mod tests {
             of,
         }
     }
+
+    /// Tens of milliseconds against tens of megabytes a second.
+    const REMOTE: Cost = Cost(1 << 20);
 
     #[test]
     fn a_few_blocks_of_a_long_chunk_are_read_by_themselves() {

@@ -14,11 +14,13 @@ mod encoded;
 pub mod reduce;
 mod text;
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::BoxFuture;
+use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 use crate::array::chunk::{ChunkAddress, ChunkGrid};
@@ -36,7 +38,7 @@ pub use encoded::Encoded;
 pub const TRIES: usize = 10;
 
 /// Requests of one plan that are under way at the same time.
-const REQUESTS: usize = 16;
+const REQUESTS: usize = 64;
 
 /// Which cells of one variable to read, and where the bytes of their chunks are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -184,7 +186,13 @@ pub fn count_touched_chunks(grid: &ChunkGrid, selection: &Selection) -> u64 {
 /// store, whose chunks are read while decoding.
 pub type Fetched = Vec<Option<Encoded>>;
 
-/// Fetches the chunks of a plan from a store that is not local, many at a time.
+/// Places in a plan of the chunks that one object holds, and where in it they are.
+type Wholes = (Vec<usize>, Vec<Range<u64>>);
+
+/// Some chunks of a plan, by their places in it.
+type Chunks = Vec<(usize, Option<Encoded>)>;
+
+/// Fetches the chunks of a plan from a store that is not local, many at a time; those that stand near each other come together.
 ///
 /// # Errors
 /// `Io` when the storage fails, `Corrupt` when an object is shorter than the index says or a chunk than its head says;
@@ -194,21 +202,48 @@ pub async fn fetch(store: &Store, plan: &ReadPlan) -> Result<Fetched> {
         return Ok(Vec::new());
     }
     let job = decode::Job::new(&plan.layout, &plan.selection).within(|| &plan.variable)?;
-    let chunk = |(number, address): &(u64, ChunkAddress)| {
-        let (number, address) = (*number, address.clone());
-        let job = &job;
-        async move {
-            let touched = job.touched(encoded::skipped(&address), &job.crop(number)?)?;
-            let needed = touched.map(|blocks| blocks.needed());
-            let fetched = encoded::fetch(store, &address, needed.as_ref()).await;
-            fetched.within(|| job.place(number))
+    // Chunks that are wanted whole, by the objects that they are part of.
+    let mut wholes: HashMap<&Arc<str>, Wholes> = HashMap::new();
+    let mut requests: Vec<BoxFuture<'_, Result<Chunks>>> = Vec::new();
+    for (at, (number, address)) in plan.chunks.iter().enumerate() {
+        let crop = job.crop(*number);
+        let touched = crop.and_then(|crop| job.touched(encoded::skipped(address), &crop));
+        let touched = touched
+            .within(|| job.place(*number))
+            .within(|| &plan.variable)?;
+        let needed = touched.map(|blocks| blocks.needed());
+        match encoded::whole(store, address, needed.as_ref()) {
+            Some((object, range)) => {
+                let (places, ranges) = wholes.entry(object).or_default();
+                places.push(at);
+                ranges.push(range);
+            }
+            None => {
+                let place = job.place(*number);
+                requests.push(Box::pin(async move {
+                    let fetched = encoded::fetch(store, address, needed.as_ref()).await;
+                    Ok(vec![(at, fetched.within(|| place)?)])
+                }));
+            }
         }
-    };
-    stream::iter(plan.chunks.iter().map(chunk))
-        .buffered(REQUESTS)
-        .try_collect()
-        .await
-        .within(|| &plan.variable)
+    }
+    for (object, (places, ranges)) in wholes {
+        requests.push(Box::pin(async move {
+            let fetched = store.ranges(object, ranges).await?;
+            let chunks = fetched.into_iter().map(|bytes| Some(Encoded::whole(bytes)));
+            Ok(places.into_iter().zip(chunks).collect())
+        }));
+    }
+    let mut fetched: Fetched = vec![None; plan.chunks.len()];
+    let mut coming = stream::iter(requests).buffer_unordered(REQUESTS);
+    while let Some(chunks) = coming.next().await {
+        for (at, chunk) in chunks.within(|| &plan.variable)? {
+            if let Some(slot) = fetched.get_mut(at) {
+                *slot = chunk;
+            }
+        }
+    }
+    Ok(fetched)
 }
 
 /// Decodes the fetched chunks of a plan into the slab of its selection. Synchronous: it only computes, and for a local

@@ -8,7 +8,9 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::reducer;
+use crate::catalog::stores::is_of_store;
 use crate::error::{Error, Result};
+use crate::store::cache::Settings;
 
 /// The configuration of a server.
 ///
@@ -46,6 +48,79 @@ pub struct Config {
     pub limits: Limits,
     /// Reductions of single chunks for clients of Reductionist; none without it.
     pub reducer: Option<Reducer>,
+    /// How stores are reached, beside what the environment says.
+    pub stores: Vec<Store>,
+    /// What is kept of remote objects, instead of what the environment says.
+    pub cache: Option<Cache>,
+}
+
+/// How what is at or below a location is reached.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// The location: a URL.
+    pub prefix: String,
+    /// Options (`aws_…`, `google_…`, `azure_…`, `allow_http`) with their values, or `$NAME`: what the environment says.
+    pub options: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for Store {
+    /// Without secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// The options, with what the environment says.
+    ///
+    /// # Errors
+    /// `Invalid` when it does not say what it should.
+    pub(super) fn options(&self) -> Result<Vec<(String, String)>> {
+        let options = self.options.iter();
+        options
+            .map(|(name, value)| match is_of_store(name) {
+                true => Ok((name.clone(), secret(value)?)),
+                false => Err(Error::Invalid(format!("{name} is no option of a store"))),
+            })
+            .collect::<Result<_>>()
+            .map_err(|error| error.within(format!("store {}", self.prefix)))
+    }
+}
+
+/// What is kept of remote objects that have been read.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cache {
+    /// MiB in memory, besides those of statements.
+    pub memory_mib: u64,
+    /// A folder in which more is kept, also for other processes; none without it.
+    pub directory: Option<PathBuf>,
+    /// MiB in the folder.
+    pub disk_mib: u64,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            memory_mib: 256,
+            directory: None,
+            disk_mib: 4096,
+        }
+    }
+}
+
+impl Cache {
+    pub(super) fn settings(&self) -> Settings {
+        let bytes = |mib: u64| mib.saturating_mul(1 << 20);
+        Settings {
+            memory: bytes(self.memory_mib),
+            directory: self.directory.clone(),
+            disk: bytes(self.disk_mib),
+        }
+    }
 }
 
 /// Certificates, as PEM files.
@@ -195,6 +270,8 @@ impl Default for Config {
             users: Vec::new(),
             limits: Limits::default(),
             reducer: None,
+            stores: Vec::new(),
+            cache: None,
         }
     }
 }
@@ -271,6 +348,9 @@ impl Config {
         if let Some(reducer) = &self.reducer {
             reducer::check(reducer)?;
         }
+        for store in &self.stores {
+            store.options()?;
+        }
         let limits = &self.limits;
         let mut counts = vec![limits.statements, limits.handles, limits.sessions];
         counts.extend(limits.scans);
@@ -341,6 +421,15 @@ mod tests {
                 "[reducer]\nstores = [\"http://here/\"]\nmemory_mib = 0",
                 "at least 1",
             ),
+            (
+                "[[stores]]\nprefix = \"s3://a\"\noptions = { aws_region = \"$NOT_THERE_AT_ALL\" }",
+                "store s3://a: the environment does not say",
+            ),
+            (
+                "[[stores]]\nprefix = \"s3://a\"\noptions = { region = \"x\" }",
+                "region is no option of a store",
+            ),
+            ("[cache]\nmemory = 1", "memory"),
         ] {
             let refused = Config::parse(text).and_then(|config| config.check());
             let refused = refused.unwrap_err().to_string();
@@ -351,7 +440,9 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown() {
-        let config = Config::parse("[[users]]\nname = \"ann\"\npassword = \"hush\"").unwrap();
+        let text = "[[users]]\nname = \"ann\"\npassword = \"hush\"\n\
+                    [[stores]]\nprefix = \"s3://a\"\noptions = { aws_secret_access_key = \"hush\" }";
+        let config = Config::parse(text).unwrap();
         assert!(!format!("{config:?}").contains("hush"));
     }
 }

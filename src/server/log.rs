@@ -27,7 +27,7 @@ impl Line {
         Self {
             metrics: Arc::clone(metrics),
             user: user.to_owned(),
-            statement: words.join(" ").chars().take(STATEMENT).collect(),
+            statement: shown(&words.join(" ")),
             start: Instant::now(),
         }
     }
@@ -51,8 +51,40 @@ impl Line {
     }
 }
 
+/// A statement without the options of tables, which may be secrets.
+fn shown(statement: &str) -> String {
+    let upper = statement.to_ascii_uppercase();
+    let end = match upper.find("OPTIONS") {
+        Some(at) if upper.starts_with("CREATE") => at + "OPTIONS".len(),
+        _ => statement.len(),
+    };
+    let rest = if end < statement.len() { " …" } else { "" };
+    let statement = statement.get(..end).unwrap_or_default();
+    statement
+        .chars()
+        .take(STATEMENT)
+        .chain(rest.chars())
+        .collect()
+}
+
 /// Tells who runs the server.
 pub(super) fn tell(text: &str) {
     let now = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.3fZ");
     let _ = writeln!(std::io::stderr(), "{now} {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_stores_are_not_written() {
+        let create = "create external table t stored as zarr location 's3://a/b' options (aws_secret_access_key 'hush')";
+        assert_eq!(
+            shown(create),
+            "create external table t stored as zarr location 's3://a/b' options …"
+        );
+        let select = "SELECT options FROM 'a.nc'";
+        assert_eq!(shown(select), select);
+    }
 }

@@ -24,7 +24,6 @@ use crate::catalog::provider::{is_dataset_name, provider};
 use crate::catalog::{Opened, tables};
 use crate::error::Error;
 use crate::session::Session;
-use crate::store::Store;
 
 /// Most datasets that are listed, and how deep folders are looked into.
 const DATASETS: usize = 5000;
@@ -64,12 +63,50 @@ impl<'a> Listed<'a> {
             {
                 continue;
             }
-            names.extend(datasets(root, &location).await?);
+            names.extend(self.datasets(root, &location).await?);
         }
         names.retain(is_wanted);
         names.sort();
         names.dedup();
         Ok(names)
+    }
+
+    /// The datasets below a root, `root/path`, sorted.
+    async fn datasets(&self, root: &str, location: &str) -> Result<Vec<String>, Status> {
+        if is_dataset_name(location) {
+            return Ok(vec![root.to_owned()]);
+        }
+        let store = self
+            .session
+            .catalog()
+            .store(location)
+            .map_err(|error| of(&error))?;
+        let mut found = Vec::new();
+        let mut folders = vec![(String::new(), 0)];
+        while let Some((folder, depth)) = folders.pop() {
+            let entries = match store.list(&folder).await {
+                Ok(entries) => entries,
+                // What may not be listed is not there for who asks.
+                Err(Error::Io { .. } | Error::NotFound(_) | Error::Unsupported(_)) => continue,
+                Err(error) => return Err(of(&error)),
+            };
+            for entry in entries {
+                let name = entry.key.rsplit('/').next().unwrap_or(&entry.key);
+                if name.starts_with('.') {
+                    continue;
+                }
+                if is_dataset_name(name) {
+                    found.push(format!("{root}/{}", entry.key));
+                    if found.len() >= DATASETS {
+                        return Ok(found);
+                    }
+                } else if entry.is_directory && depth < DEPTH {
+                    folders.push((entry.key, depth + 1));
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
     }
 
     pub(super) async fn db_schemas(
@@ -218,40 +255,6 @@ pub(super) fn no_foreign_keys() -> RecordBatch {
         rule("delete_rule"),
     ]);
     RecordBatch::new_empty(Arc::new(schema))
-}
-
-/// The datasets below a root, `root/path`, sorted.
-async fn datasets(root: &str, location: &str) -> Result<Vec<String>, Status> {
-    if is_dataset_name(location) {
-        return Ok(vec![root.to_owned()]);
-    }
-    let store = Store::open(location).map_err(|error| of(&error))?;
-    let mut found = Vec::new();
-    let mut folders = vec![(String::new(), 0)];
-    while let Some((folder, depth)) = folders.pop() {
-        let entries = match store.list(&folder).await {
-            Ok(entries) => entries,
-            // What may not be listed is not there for who asks.
-            Err(Error::Io { .. } | Error::NotFound(_)) => continue,
-            Err(error) => return Err(of(&error)),
-        };
-        for entry in entries {
-            let name = entry.key.rsplit('/').next().unwrap_or(&entry.key);
-            if name.starts_with('.') {
-                continue;
-            }
-            if is_dataset_name(name) {
-                found.push(format!("{root}/{}", entry.key));
-                if found.len() >= DATASETS {
-                    return Ok(found);
-                }
-            } else if entry.is_directory && depth < DEPTH {
-                folders.push((entry.key, depth + 1));
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 /// Whether a text is like a pattern, in which `%` stands for any text, `_` for any character, and `\` for that what follows

@@ -38,6 +38,7 @@ use tonic::transport::Server as Transport;
 use tonic::transport::server::TcpIncoming;
 
 use crate::error::{Error, Result};
+use crate::store::cache::Cache;
 use flight::Flight;
 use reducer::Reducer;
 use service::Service;
@@ -77,6 +78,9 @@ impl Server {
         let address = listener
             .local_addr()
             .map_err(|error| Error::io("the address is not known", error))?;
+        if let Some(cache) = &config.cache {
+            Cache::share(&cache.settings())?;
+        }
         let service = Service::new(&config)?;
         let time = config.limits.statement();
         let reducer = |reducer| Reducer::new(reducer, time, service.counts(), service.workers());

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::ipc::CompressionType;
+use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::FlightData;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::encode::FlightDataEncoderBuilder;
@@ -71,6 +73,20 @@ fn plain_batch(schema: &SchemaRef, batch: &RecordBatch) -> EngineResult<RecordBa
     )?)
 }
 
+/// How rows are written that are compressed in a way of the settings.
+///
+/// # Errors
+/// `INTERNAL` when they cannot be.
+pub(super) fn compressed(way: &str) -> Result<IpcWriteOptions, Status> {
+    let compression = match way {
+        "lz4" => Some(CompressionType::LZ4_FRAME),
+        "zstd" => Some(CompressionType::ZSTD),
+        _ => None,
+    };
+    let options = IpcWriteOptions::default().try_with_compression(compression);
+    options.map_err(|error| Status::internal(error.to_string()))
+}
+
 /// What a statement has given so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Given {
@@ -92,6 +108,7 @@ impl Drop for Stop {
 pub(super) fn send(
     schema: &SchemaRef,
     mut rows: SendableRecordBatchStream,
+    options: IpcWriteOptions,
     workers: &Handle,
     limit: Duration,
     end: impl FnOnce(Given, Option<&Status>) + Send + 'static,
@@ -162,6 +179,7 @@ pub(super) fn send(
     let batches = batches.map_err(|status: Status| FlightError::Tonic(Box::new(status)));
     let messages = FlightDataEncoderBuilder::new()
         .with_schema(Arc::clone(schema))
+        .with_options(options)
         .with_max_flight_data_size(MESSAGE)
         .build(batches)
         .map_err(Status::from);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow::datatypes::{Schema, SchemaRef};
+use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::sql::{
     CommandPreparedStatementQuery, CommandStatementQuery, ProstMessageExt, TicketStatementQuery,
 };
@@ -28,13 +29,13 @@ use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Extensions, Request, Response, Status};
 
 use super::access::{Everybody, Principal};
-use super::config::{Config, Limits};
+use super::config::{Config, Limits, Store};
 use super::handles::Handles;
 use super::lanes::{Lanes, Permit, Size};
 use super::log::Line;
 use super::metrics::Metrics;
-use super::rows::{Given, Messages, Stop, late, plain, send};
-use super::status::status;
+use super::rows::{Given, Messages, Stop, compressed, late, plain, send};
+use super::status::{of, status};
 use super::yielding::yielding;
 use crate::session::{Prepared, Session, SessionOptions, Transaction};
 
@@ -77,12 +78,21 @@ struct Own {
     key: String,
 }
 
+impl Own {
+    /// How its rows are written.
+    fn write_options(&self) -> Result<IpcWriteOptions, Status> {
+        compressed(&self.session.catalog().options().compression)
+    }
+}
+
 /// Everything that requests share.
 #[derive(Debug)]
 struct Shared {
     everybody: Everybody,
     metrics: Arc<Metrics>,
     limits: Limits,
+    /// How stores are reached.
+    stores: Vec<Store>,
     lanes: Lanes,
     sessions: Handles<Own>,
     prepared: Handles<Kept>,
@@ -104,6 +114,7 @@ impl Service {
         let limits = config.limits.clone();
         Ok(Self(Arc::new(Shared {
             everybody: Everybody::new(config)?,
+            stores: config.stores.clone(),
             metrics: Arc::default(),
             lanes: Lanes::new(config)?,
             sessions: Handles::new(limits.sessions, limits.handle()),
@@ -134,6 +145,10 @@ impl Service {
             });
             let session = session.map_err(|error| status(&error))?;
             session.confine(principal.roots());
+            for store in &self.0.stores {
+                let options = store.options().map_err(|error| of(&error))?;
+                session.reach(&store.prefix, options);
+            }
             Ok(Own {
                 session,
                 principal: Arc::clone(&principal),
@@ -310,6 +325,7 @@ impl Service {
 
     /// Sends the rows of a plan.
     async fn rows(&self, own: &Own, planned: &Planned, handle: String) -> Answer<Messages> {
+        let options = own.write_options()?;
         let permit = self.permit(own, planned.size).await?;
         let workers = self.0.lanes.threads(planned.size);
         let rows = {
@@ -327,6 +343,7 @@ impl Service {
         let (messages, abort) = send(
             &planned.schema,
             rows,
+            options,
             workers,
             limit,
             move |given, ended| {
@@ -539,7 +556,7 @@ fn handle_of(ticket: &Ticket) -> Option<bytes::Bytes> {
 
 /// A schema as it travels.
 pub(super) fn encoded(schema: &Schema) -> Result<bytes::Bytes, Status> {
-    let options = arrow::ipc::writer::IpcWriteOptions::default();
+    let options = IpcWriteOptions::default();
     let message: Result<IpcMessage, _> = SchemaAsIpc::new(schema, &options).try_into();
     let IpcMessage(bytes) = message.map_err(|error| Status::internal(error.to_string()))?;
     Ok(bytes)

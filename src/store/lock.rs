@@ -162,7 +162,7 @@ impl Lock {
                     abandoned: false,
                 }))
             }
-            Backend::Remote { .. } => Self::wait_remote(store, key, options, needed).await,
+            Backend::Remote(_) => Self::wait_remote(store, key, options, needed).await,
         }
     }
 

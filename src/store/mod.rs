@@ -3,27 +3,35 @@
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use object_store::aws::AmazonS3Builder;
+use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectStore, ObjectStoreExt, RetryConfig};
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 
+pub mod cache;
+mod failure;
+mod fetch;
 mod files;
 pub mod list;
 pub mod lock;
 pub mod patch;
 mod private;
+mod remote;
 pub mod replace;
 pub mod write;
+
+use remote::{Link, Remote};
+
+#[cfg(feature = "server")]
+pub(crate) use remote::Connector;
 
 /// Open file handles kept per location.
 const OPEN_FILES: usize = 64;
@@ -51,10 +59,7 @@ enum Backend {
         aside: Arc<HashMap<String, String>>,
     },
     /// Everything else, and the seam for it.
-    Remote {
-        objects: Arc<dyn ObjectStore>,
-        prefix: Path,
-    },
+    Remote(Remote),
 }
 
 /// What a location is.
@@ -76,8 +81,8 @@ pub struct Entry {
 }
 
 impl Store {
-    /// The store at a location: a local path, a `file://` URL, or an object store (`s3://bucket/prefix`, `http(s)://`)
-    /// whose region, endpoint and credentials the environment names (`AWS_…`).
+    /// The store at a location: a local path, a `file://` URL, or an object store (`s3://bucket/prefix`, `gs://`, `az://`,
+    /// `http(s)://`) whose region, endpoint and credentials the environment names (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
     ///
     /// # Errors
     /// `Unsupported` for a URL of another scheme, `Invalid` for a malformed one. Whether there is anything at the
@@ -97,13 +102,16 @@ impl Store {
                 .ok()
                 .and_then(|url| url.to_file_path().ok())
                 .ok_or_else(|| Error::Invalid(format!("{location} is not a valid file URL")))?,
-            Some(("s3" | "s3a" | "http" | "https", _)) => {
-                return Self::open_remote(location, options);
+            Some((scheme, _)) if remote::SCHEMES.contains(&scheme) => {
+                return Ok(Self {
+                    location: location.into(),
+                    backend: Backend::Remote(remote::open(location, options)?),
+                });
             }
             Some((scheme, _)) => {
                 return Err(Error::Unsupported(format!(
-                    "{location}: locations with scheme {scheme}:// cannot be read, only local paths, file://, s3://, \
-                     http:// and https:// URLs"
+                    "{location}: locations with scheme {scheme}:// cannot be read, only local paths, file://, s3://, gs://, \
+                     az://, http:// and https:// URLs"
                 )));
             }
         };
@@ -117,44 +125,13 @@ impl Store {
         })
     }
 
-    fn open_remote(location: &str, options: &[(String, String)]) -> Result<Self> {
-        let invalid = |reason: &dyn std::fmt::Display| {
-            Error::Invalid(format!("{location} is not a valid location: {reason}"))
-        };
-        let url = url::Url::parse(location).map_err(|e| invalid(&e))?;
-        // Options of another store than that of the URL are ignored by it.
-        let environment = std::env::vars_os()
-            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
-            .map(|(key, value)| (key.to_ascii_lowercase(), value))
-            .filter(|(key, _)| key.starts_with("aws_"))
-            .chain(options.iter().cloned());
-        if !url.scheme().starts_with("s3") {
-            let (objects, prefix) =
-                object_store::parse_url_opts(&url, environment).map_err(|e| invalid(&e))?;
-            return Ok(Self::with_objects(location, Arc::from(objects), prefix));
-        }
-        // A writer is given up when he is silent for some time: requests must not be repeated for longer.
-        let retry = RetryConfig {
-            max_retries: 7,
-            retry_timeout: Duration::from_secs(20),
-            ..RetryConfig::default()
-        };
-        let builder = AmazonS3Builder::new().with_url(location).with_retry(retry);
-        let builder = environment.fold(builder, |builder, (key, value)| match key.parse() {
-            Ok(key) => builder.with_config(key, value),
-            Err(_) => builder,
-        });
-        let objects = builder.build().map_err(|e| invalid(&e))?;
-        let prefix = Path::from_url_path(url.path()).map_err(|e| invalid(&e))?;
-        Ok(Self::with_objects(location, Arc::new(objects), prefix))
-    }
-
     /// A store over any [`ObjectStore`], at `prefix` of it; `location` is what messages call it.
     #[must_use]
     pub fn with_objects(location: &str, objects: Arc<dyn ObjectStore>, prefix: Path) -> Self {
+        let link = Arc::new(Link::new(objects, None));
         Self {
             location: location.into(),
-            backend: Backend::Remote { objects, prefix },
+            backend: Backend::Remote(Remote::new(link, prefix)),
         }
     }
 
@@ -167,10 +144,7 @@ impl Store {
                 files: Arc::default(),
                 aside: Arc::default(),
             },
-            Backend::Remote { objects, prefix } => Backend::Remote {
-                objects: Arc::clone(objects),
-                prefix: prefix.clone(),
-            },
+            Backend::Remote(remote) => Backend::Remote(remote.afresh()),
         };
         Self {
             location: Arc::clone(&self.location),
@@ -211,7 +185,7 @@ impl Store {
     pub fn objects(&self) -> Arc<dyn ObjectStore> {
         match &self.backend {
             Backend::Local { .. } => Arc::new(LocalFileSystem::new()),
-            Backend::Remote { objects, .. } => Arc::clone(objects),
+            Backend::Remote(remote) => Arc::clone(remote.objects()),
         }
     }
 
@@ -229,11 +203,13 @@ impl Store {
                 let parent = fs::canonicalize(root).ok()?.parent()?.to_owned();
                 Self::open(parent.to_str()?).ok()
             }
-            Backend::Remote { objects, prefix } => {
-                let (outer, _) = prefix.as_ref().rsplit_once('/')?;
+            Backend::Remote(remote) => {
+                let (outer, _) = remote.prefix.as_ref().rsplit_once('/')?;
                 let (location, _) = self.location.trim_end_matches('/').rsplit_once('/')?;
-                let prefix = Path::parse(outer).ok()?;
-                Some(Self::with_objects(location, Arc::clone(objects), prefix))
+                Some(Self {
+                    location: location.into(),
+                    backend: Backend::Remote(remote.at(Path::parse(outer).ok()?)),
+                })
             }
         }
     }
@@ -243,7 +219,7 @@ impl Store {
     pub fn local_path(&self, key: &str) -> Option<PathBuf> {
         match &self.backend {
             Backend::Local { root, .. } => Some(local_path(root, key)),
-            Backend::Remote { .. } => None,
+            Backend::Remote(_) => None,
         }
     }
 
@@ -261,8 +237,15 @@ impl Store {
                     Kind::Object
                 })
             }
-            Backend::Remote { .. } => match self.size("").await {
+            Backend::Remote(remote) => match self.look(remote).await {
                 Ok(_) => Ok(Kind::Object),
+                // A web server has no directories that could be listed, and says this or that where one is.
+                Err(
+                    Error::NotFound(_)
+                    | Error::Forbidden(_)
+                    | Error::Unsupported(_)
+                    | Error::Invalid(_),
+                ) if self.is_web() => Ok(Kind::Directory),
                 Err(Error::NotFound(_)) if !self.list("").await?.is_empty() => Ok(Kind::Directory),
                 Err(error) => Err(error),
             },
@@ -279,11 +262,7 @@ impl Store {
                 let file = self.file(key)?;
                 Ok(file.metadata().map_err(|e| self.failed(key, e))?.len())
             }
-            Backend::Remote { objects, prefix } => objects
-                .head(&below(prefix, key))
-                .await
-                .map(|meta| meta.size)
-                .map_err(|e| self.remote_failed(key, e)),
+            Backend::Remote(remote) => Ok(self.head_remote(remote, key).await?.size),
         }
     }
 
@@ -297,16 +276,34 @@ impl Store {
                 let mut bytes = Vec::new();
                 Ok(self.get_local(key, &mut bytes)?.then(|| bytes.into()))
             }
-            Backend::Remote { objects, prefix } => match objects.get(&below(prefix, key)).await {
-                Ok(result) => result
-                    .bytes()
-                    .await
-                    .map(Some)
-                    .map_err(|e| self.remote_failed(key, e)),
-                Err(object_store::Error::NotFound { .. }) => Ok(None),
-                Err(e) => Err(self.remote_failed(key, e)),
-            },
+            Backend::Remote(remote) => self.get_remote(remote, key, u64::MAX).await,
         }
+    }
+
+    /// A whole object of at most `most` bytes; `None` when there is none.
+    ///
+    /// # Errors
+    /// `Exhausted` when it has more, `Io` when the storage fails.
+    pub async fn get_small(&self, key: &str, most: u64) -> Result<Option<Bytes>> {
+        if let Backend::Remote(remote) = &self.backend {
+            return self.get_remote(remote, key, most).await;
+        }
+        match self.size(key).await {
+            Ok(size) => self.check_size(key, size, most)?,
+            Err(Error::NotFound(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        self.get(key).await
+    }
+
+    fn check_size(&self, key: &str, size: u64, most: u64) -> Result<()> {
+        if size <= most {
+            return Ok(());
+        }
+        Err(Error::Exhausted(format!(
+            "{} has {size} bytes, of which at most {most} are allowed",
+            self.place(key)
+        )))
     }
 
     /// A byte range of an object, exactly as long as asked.
@@ -317,24 +314,55 @@ impl Store {
     pub async fn range(&self, key: &str, offset: u64, length: usize) -> Result<Bytes> {
         match &self.backend {
             Backend::Local { .. } => self.range_local(key, offset, length),
-            Backend::Remote { objects, prefix } => {
-                let (plain, stamp) = split(key);
-                let options = GetOptions {
-                    range: Some((offset..offset.saturating_add(length as u64)).into()),
-                    if_match: stamp.map(str::to_owned),
-                    ..GetOptions::default()
-                };
-                let got = objects.get_opts(&below(prefix, plain), options).await;
-                let got = got.map_err(|e| self.remote_failed(key, e))?;
-                let bytes = got.bytes().await;
-                let bytes = bytes.map_err(|e| self.remote_failed(key, e))?;
-                if bytes.len() == length {
-                    Ok(bytes)
-                } else {
-                    Err(self.ends_early(key, offset, length))
-                }
-            }
+            Backend::Remote(remote) => self.range_remote(remote, key, offset, length).await,
         }
+    }
+
+    /// Byte ranges of an object, each exactly as long as asked. Of an object that is far away, those that stand near each other
+    /// come together, and many at the same time.
+    ///
+    /// # Errors
+    /// As [`Store::range`].
+    pub async fn ranges(&self, key: &str, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>> {
+        match &self.backend {
+            Backend::Local { .. } => {
+                let range = |range: Range<u64>| {
+                    let length = range.end.saturating_sub(range.start);
+                    let length = usize::try_from(length).unwrap_or(usize::MAX);
+                    self.range_local(key, range.start, length)
+                };
+                ranges.into_iter().map(range).collect()
+            }
+            Backend::Remote(remote) => self.ranges_remote(remote, key, ranges).await,
+        }
+    }
+
+    /// How many bytes can be read in the time that a request takes; nothing of a local store.
+    #[must_use]
+    pub fn request_cost(&self) -> u64 {
+        match &self.backend {
+            Backend::Local { .. } => 0,
+            Backend::Remote(remote) => remote.cost(),
+        }
+    }
+
+    /// What the store calls the state that the object at the location is in; everything that is read of it is of that state.
+    /// `None` for local files, and where the store has no name for it.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no object, `Io` when the storage fails.
+    pub async fn state(&self) -> Result<Option<Arc<str>>> {
+        match &self.backend {
+            Backend::Local { .. } => Ok(None),
+            Backend::Remote(remote) => Ok(self.look(remote).await?.state.text().cloned()),
+        }
+    }
+
+    /// Whether the location is on a web server, which has objects but no lists of them.
+    #[must_use]
+    pub fn is_web(&self) -> bool {
+        let is_web = |scheme: &str| self.location.starts_with(scheme);
+        matches!(self.backend, Backend::Remote(_)) && (is_web("http://") || is_web("https://"))
     }
 
     /// [`Store::range`] for synchronous callers on a blocking thread (a parser inside `spawn_blocking`).
@@ -344,7 +372,7 @@ impl Store {
     pub fn range_blocking(&self, key: &str, offset: u64, length: usize) -> Result<Bytes> {
         match &self.backend {
             Backend::Local { .. } => self.range_local(key, offset, length),
-            Backend::Remote { .. } => {
+            Backend::Remote(_) => {
                 tokio::runtime::Handle::current().block_on(self.range(key, offset, length))
             }
         }
@@ -397,68 +425,6 @@ impl Store {
         }
     }
 
-    /// The entries directly below `key`, sorted.
-    ///
-    /// # Errors
-    /// `NotFound` when a local directory does not exist, `Io` when the storage fails.
-    pub async fn list(&self, key: &str) -> Result<Vec<Entry>> {
-        let mut entries = match &self.backend {
-            Backend::Local { root, aside, .. } => {
-                let mut entries: Vec<Entry> = aside
-                    .keys()
-                    .filter_map(|to| {
-                        let below = to.strip_prefix(key)?.trim_start_matches('/');
-                        let (name, is_directory) = match below.split_once('/') {
-                            Some((name, _)) => (name, true),
-                            None => (below, false),
-                        };
-                        let key = join(key, name);
-                        to.starts_with(&key).then_some(Entry { key, is_directory })
-                    })
-                    .collect();
-                let directory =
-                    fs::read_dir(local_path(root, key)).map_err(|e| self.failed(key, e))?;
-                for entry in directory {
-                    let entry = entry.map_err(|e| self.failed(key, e))?;
-                    // Names that are not UTF-8 cannot be keys of any format here.
-                    let Ok(name) = entry.file_name().into_string() else {
-                        continue;
-                    };
-                    let is_directory = entry.path().is_dir();
-                    entries.push(Entry {
-                        key: join(key, &name),
-                        is_directory,
-                    });
-                }
-                entries
-            }
-            Backend::Remote { objects, prefix } => {
-                let listed = objects
-                    .list_with_delimiter(Some(&below(prefix, key)))
-                    .await
-                    .map_err(|e| self.remote_failed(key, e))?;
-                let entry = |path: &Path, is_directory| Entry {
-                    key: join(key, path.filename().unwrap_or_default()),
-                    is_directory,
-                };
-                listed
-                    .common_prefixes
-                    .iter()
-                    .map(|path| entry(path, true))
-                    .chain(
-                        listed
-                            .objects
-                            .iter()
-                            .map(|meta| entry(&meta.location, false)),
-                    )
-                    .collect()
-            }
-        };
-        entries.sort();
-        entries.dedup();
-        Ok(entries)
-    }
-
     /// The key of an object as it is now, and its size: what is read by this key is of this object, and a `Conflict` once
     /// another one has taken its place.
     ///
@@ -473,11 +439,9 @@ impl Store {
                 keep(files, &key, Arc::new(file));
                 Ok((key, metadata.len()))
             }
-            Backend::Remote { objects, prefix } => {
-                let head = objects.head(&below(prefix, key)).await;
-                let head = head.map_err(|e| self.remote_failed(key, e))?;
-                // Nothing matches a weak tag.
-                let key = match head.e_tag.filter(|tag| !tag.starts_with("W/")) {
+            Backend::Remote(remote) => {
+                let head = self.head_remote(remote, key).await?;
+                let key = match head.state.text() {
                     Some(tag) => format!("{key}{STAMP}{tag}"),
                     None => key.to_owned(),
                 };
@@ -540,25 +504,19 @@ impl Store {
         ))
     }
 
+    fn not_found(&self, key: &str) -> Error {
+        Error::NotFound(format!("{} does not exist", self.place(key)))
+    }
+
     fn not_local(&self) -> Error {
         Error::Unsupported(format!("{} is not a local path", self.location))
     }
 
     fn failed(&self, key: &str, error: std::io::Error) -> Error {
         if absent(&error) {
-            Error::NotFound(format!("{} does not exist", self.place(key)))
+            self.not_found(key)
         } else {
             Error::io(format!("{} cannot be read", self.place(key)), error)
-        }
-    }
-
-    fn remote_failed(&self, key: &str, error: object_store::Error) -> Error {
-        match error {
-            object_store::Error::NotFound { .. } => {
-                Error::NotFound(format!("{} does not exist", self.place(key)))
-            }
-            object_store::Error::Precondition { .. } => self.replaced(key),
-            error => Error::io(format!("{} cannot be read", self.place(key)), error),
         }
     }
 }
@@ -638,6 +596,8 @@ fn join(base: &str, key: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use object_store::ObjectStoreExt;
 
     use super::*;
 

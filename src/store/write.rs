@@ -106,7 +106,7 @@ impl Store {
                 self.forget_files();
                 Ok(put)
             }
-            Backend::Remote { .. } => {
+            Backend::Remote(_) => {
                 stream::iter(objects)
                     .map(|object| self.put_remote(object))
                     .buffered(REQUESTS)
@@ -187,9 +187,10 @@ impl Store {
                 self.forget_files();
                 Ok(())
             }
-            Backend::Remote { objects, prefix } => {
+            Backend::Remote(remote) => {
+                let prefix = &remote.prefix;
                 let paths: Vec<_> = keys.iter().map(|key| Ok(below(prefix, key))).collect();
-                let mut deleted = objects.delete_stream(stream::iter(paths).boxed());
+                let mut deleted = remote.objects().delete_stream(stream::iter(paths).boxed());
                 while let Some(outcome) = deleted.next().await {
                     match outcome {
                         Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
@@ -239,39 +240,26 @@ impl Store {
     /// # Errors
     /// `Exhausted` when it has more, `Io` when the storage fails.
     pub async fn get_bounded(&self, key: &str, most: u64) -> Result<Option<(Bytes, Version)>> {
-        let bounded = |size: u64| {
-            if size <= most {
-                return Ok(());
-            }
-            Err(Error::Exhausted(format!(
-                "{} has {size} bytes, of which at most {most} are allowed",
-                self.place(key)
-            )))
+        let Backend::Remote(remote) = &self.backend else {
+            let found = self.get_small(key, most).await?;
+            return Ok(found.map(|bytes| (bytes, Version::NONE)));
         };
-        let Backend::Remote { objects, prefix } = &self.backend else {
-            match self.size(key).await {
-                Ok(size) => bounded(size)?,
-                Err(Error::NotFound(_)) => return Ok(None),
-                Err(error) => return Err(error),
-            }
-            return Ok(self.get(key).await?.map(|bytes| (bytes, Version::NONE)));
-        };
-        let got = match objects.get(&below(prefix, key)).await {
+        let got = match remote.objects().get(&below(&remote.prefix, key)).await {
             Ok(got) => got,
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(e) => return Err(self.remote_failed(key, e)),
+            Err(e) => return Err(self.remote_failed(key, &e)),
         };
-        bounded(got.meta.size)?;
+        self.check_size(key, got.meta.size, most)?;
         let version = Version {
             e_tag: got.meta.e_tag.clone(),
             version: got.meta.version.clone(),
         };
-        let bytes = got.bytes().await.map_err(|e| self.remote_failed(key, e))?;
+        let bytes = got.bytes().await.map_err(|e| self.remote_failed(key, &e))?;
         Ok(Some((bytes, version)))
     }
 
     async fn put_remote(&self, object: Object) -> Result<Put> {
-        let Backend::Remote { objects, prefix } = &self.backend else {
+        let Backend::Remote(remote) = &self.backend else {
             return Err(self.not_local());
         };
         let id = write_id();
@@ -293,11 +281,12 @@ impl Store {
             attributes,
             ..PutOptions::default()
         };
-        let path = below(prefix, &object.key);
+        let path = below(&remote.prefix, &object.key);
         let payload = PutPayload::from_bytes(object.bytes);
         let began = Instant::now();
         loop {
-            let put = objects
+            let put = remote
+                .objects()
                 .put_opts(&path, payload.clone(), options.clone())
                 .await;
             let error = match put {
@@ -354,14 +343,14 @@ impl Store {
         path: &object_store::path::Path,
         id: &str,
     ) -> Result<Owner, object_store::Error> {
-        let Backend::Remote { objects, .. } = &self.backend else {
+        let Backend::Remote(remote) = &self.backend else {
             return Ok(Owner::Nobody);
         };
         let head = GetOptions {
             head: true,
             ..GetOptions::default()
         };
-        match objects.get_opts(path, head).await {
+        match remote.objects().get_opts(path, head).await {
             Ok(got) => {
                 let found = got.attributes.get(&Attribute::Metadata(WRITE_ID.into()));
                 Ok(match found {

@@ -87,7 +87,7 @@ fn rules() -> BTreeMap<&'static str, (Vec<&'static str>, Vec<&'static str>)> {
         (
             "reducer",
             (
-                vec!["error", "codec", "server"],
+                vec!["error", "codec", "store", "server"],
                 vec!["datafusion", "arrow"],
             ),
         ),

@@ -42,6 +42,7 @@ mod pushdown;
 mod random;
 #[cfg(feature = "server")]
 mod reducer;
+mod remote;
 #[cfg(feature = "server")]
 mod server;
 #[cfg(feature = "server")]

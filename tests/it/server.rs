@@ -1,6 +1,7 @@
 //! The server over the network, asked by the client of the Arrow project.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use arrow_flight::error::FlightError;
@@ -14,6 +15,7 @@ use arrow_flight::{
     FlightInfo, Ticket,
 };
 use datafusion::arrow::array::{AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{Float64Type, Int32Type, Int64Type, Schema, UInt64Type};
 use futures::{StreamExt, TryStreamExt};
 use hyperslab::server::{Config, Server};
@@ -184,6 +186,120 @@ async fn statements_give_rows_and_errors() {
     let long = format!("SELECT {}", "1 + ".repeat(400_000));
     assert!(refused(&mut client, &long).await.contains("may have"));
     assert_eq!(number(&mut client, "SELECT 2").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_travel_compressed_where_a_session_wants_it() {
+    let server = start("").await;
+    let mut client = client(&server, None).await;
+    let sql = "SELECT time, lat, lon, tas FROM 'data/tas.nc' ORDER BY time, lat, lon";
+    let plain = query(&mut client, sql).await.unwrap();
+    let schema = plain[0].schema();
+    let plain = concat_batches(&schema, &plain).unwrap();
+    let mut sizes = Vec::new();
+    for way in ["none", "lz4", "zstd"] {
+        let set = format!("SET hyperslab.compression = '{way}'");
+        query(&mut client, &set).await.unwrap();
+        let rows = query(&mut client, sql).await.unwrap();
+        assert_eq!(concat_batches(&schema, &rows).unwrap(), plain);
+        let info = client.execute(sql.to_owned(), None).await.unwrap();
+        let ticket = info.endpoint[0].ticket.clone().unwrap();
+        let messages = client
+            .inner_mut()
+            .do_get(ticket)
+            .await
+            .unwrap()
+            .into_inner();
+        let size = messages.try_fold(0, |sum, message| async move {
+            Ok(sum + message.data_body.len())
+        });
+        sizes.push(size.await.unwrap());
+    }
+    assert!(
+        sizes[1] * 3 < sizes[0] && sizes[2] * 3 < sizes[0],
+        "{sizes:?}"
+    );
+    let error = refused(&mut client, "SET hyperslab.compression = 'gzip'").await;
+    assert!(
+        error.contains("'gzip', but has to be one of none, lz4, zstd"),
+        "{error}"
+    );
+    assert_eq!(number(&mut client, "SELECT 1").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_asks_a_server() {
+    let server = start(USERS).await;
+    let url = format!("grpc://127.0.0.1:{}", server.port);
+    let ask = |arguments: &[&str], secret: (&str, &str)| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hyperslab"));
+        command.args(["--connect", &url, "--format", "ndjson"]);
+        let out = command
+            .args(arguments)
+            .env(secret.0, secret.1)
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (
+            out.status.code().unwrap(),
+            text(out.stdout),
+            text(out.stderr),
+        )
+    };
+    let password = ("HYPERSLAB_PASSWORD", "secret of ann");
+    let count = "SELECT count(*) AS n FROM 'data/tas.nc'";
+    let (code, rows, said) = ask(&["--user", "ann", "-c", count], password);
+    assert_eq!((code, rows.as_str()), (0, "{\"n\":420480}\n"), "{said}");
+    // One session: what is set stays so.
+    let token = ("HYPERSLAB_TOKEN", "token-of-bob");
+    let statements = "SET hyperslab.decode = false; SHOW hyperslab.decode; SELECT tas FROM 'data/tas.nc' LIMIT 0; SELECT 1/0; \
+                      SELECT 2 AS two";
+    let (code, rows, said) = ask(
+        &["--set", "hyperslab.compression=lz4", "-c", statements],
+        token,
+    );
+    assert_eq!(code, 1);
+    assert!(
+        rows.contains("\"value\":\"false\"") && rows.ends_with("{\"two\":2}\n"),
+        "{rows}"
+    );
+    assert!(
+        said.starts_with("error: ") && said.contains("ivi"),
+        "{said}"
+    );
+    // Sentences of the server, and those about it.
+    let insert = "INSERT INTO 'data/tas.nc' SELECT * FROM 'data/tas.nc'";
+    for (arguments, secret, complaint) in [
+        (
+            &["--user", "ann", "-c", "SELECT 1"][..],
+            ("HYPERSLAB_PASSWORD", "wrong"),
+            "error: grpc://127.0.0.1:",
+        ),
+        (&["-c", "SELECT 1"], ("HYPERSLAB_PASSWORD", ""), "error: "),
+        (
+            &["-c", "SELECT * FROM 'data/none.nc'"],
+            token,
+            "none.nc does not exist",
+        ),
+        (&["-c", insert], token, "may be changed by you"),
+        (
+            &["--set", "hyperslab.nothing=1", "-c", "SELECT 1"],
+            token,
+            "--set hyperslab.nothing=1",
+        ),
+        (
+            &["--register", "a=b", "-c", "SELECT 1"],
+            token,
+            "cannot be used with",
+        ),
+    ] {
+        let (code, _, said) = ask(arguments, secret);
+        assert!(
+            code > 0 && said.contains(complaint),
+            "{arguments:?}: {said}"
+        );
+    }
+    drop(server);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
 use hdf5_reader::error::Error as ParseError;
 use hdf5_reader::storage::{Storage, StorageBuffer};
 use hdf5_reader::superblock::Superblock;
@@ -17,14 +16,14 @@ use crate::store::Store;
 
 /// Small reads are rounded out to blocks of this size.
 const BLOCK: u64 = 64 * 1024;
+/// Those of a file that is far away, to which each request takes long.
+const FAR_BLOCK: u64 = 1 << 20;
 /// Blocks kept.
 const BLOCKS: usize = 64;
 /// No metadata structure is larger.
 const LARGEST_READ: usize = 64 * 1024 * 1024;
 /// Bytes of global heap collections kept.
 const HEAP_BYTES: usize = 8 * 1024 * 1024;
-/// Requests of one level of an index that are under way at once.
-const REQUESTS: usize = 32;
 
 /// An open HDF5 file.
 pub(super) struct File {
@@ -56,6 +55,7 @@ impl File {
         let mut blocks = Blocks {
             store: store.clone(),
             length,
+            size: if store.is_local() { BLOCK } else { FAR_BLOCK },
             base: 0,
             kept: Mutex::default(),
         };
@@ -143,10 +143,10 @@ impl File {
                 .map(|(start, length)| store.range_blocking("", *start, *length))
                 .collect();
         }
-        let fetches = futures::stream::iter(ranges)
-            .map(|(start, length)| store.range("", start, length))
-            .buffered(REQUESTS);
-        tokio::runtime::Handle::current().block_on(fetches.try_collect())
+        let ranges = ranges
+            .into_iter()
+            .map(|(start, length)| start..start.saturating_add(length as u64));
+        tokio::runtime::Handle::current().block_on(store.ranges("", ranges.collect()))
     }
 
     /// Bytes of object `index` of the global heap collection at `address`.
@@ -210,6 +210,8 @@ pub(super) fn damaged(error: ParseError) -> Error {
 pub(super) struct Blocks {
     store: Store,
     length: u64,
+    /// Bytes of a block.
+    size: u64,
     /// Place of the superblock, which all addresses are relative to.
     base: u64,
     kept: Mutex<Kept>,
@@ -226,8 +228,8 @@ impl Blocks {
         if let Some(block) = self.kept.lock().blocks.get(&number) {
             return Ok(Arc::clone(block));
         }
-        let start = number * BLOCK;
-        let length = usize::try_from(self.length.saturating_sub(start).min(BLOCK))
+        let start = number * self.size;
+        let length = usize::try_from(self.length.saturating_sub(start).min(self.size))
             .map_err(|_| ParseError::OffsetOutOfBounds(start))?;
         let block: Arc<[u8]> = self.fetch(start, length)?.as_ref().into();
         let mut kept = self.kept.lock();
@@ -272,9 +274,9 @@ impl Storage for Blocks {
         if len > LARGEST_READ {
             return Err(ParseError::Io(std::io::Error::other(too_large(len))));
         }
-        let (first, last) = (start / BLOCK, (end - 1) / BLOCK);
+        let (first, last) = (start / self.size, (end - 1) / self.size);
         let within = |place: u64, block: u64| {
-            usize::try_from(place.saturating_sub(block * BLOCK).min(BLOCK))
+            usize::try_from(place.saturating_sub(block * self.size).min(self.size))
                 .map_err(|_| ParseError::OffsetOutOfBounds(place))
         };
         if first == last {

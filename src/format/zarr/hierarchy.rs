@@ -1,7 +1,9 @@
 //! Hierarchies: from the metadata documents of a store to groups.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+use futures::{StreamExt, stream};
 
 use super::attributes;
 use super::json::{Json, NULL};
@@ -16,6 +18,8 @@ const DEEPEST: usize = 32;
 
 /// Directories looked at: more are a cycle of links, or no hierarchy.
 const MOST_NODES: usize = 20_000;
+/// Directories that are looked into at the same time.
+const PROBES: usize = 32;
 
 /// Metadata documents are smaller than this.
 pub(super) const LARGEST_DOCUMENT: u64 = 16 << 20;
@@ -110,36 +114,47 @@ pub(in crate::format) fn given(
 /// Collects the members from the root down; groups are listed, arrays never are. `None` when there is no root.
 async fn walk(store: &Store, version: Version) -> Result<Option<Members>> {
     let mut members = Members::new();
-    let mut paths = VecDeque::from([String::new()]);
+    let mut paths = vec![String::new()];
     let mut seen = 0;
     let mut listed = false;
-    while let Some(path) = paths.pop_front() {
-        seen += 1;
+    while !paths.is_empty() {
+        seen += paths.len();
         if seen > MOST_NODES {
             return Err(Error::Exhausted(format!(
                 "the hierarchy has more than {MOST_NODES} directories"
             )));
         }
-        let node = match settled(probe(store, version, &path).await)? {
-            Ok(Some(Found::One(node))) => Ok(node),
-            Ok(Some(Found::All(below))) => {
-                members.extend(below);
-                continue;
+        // All of one level, as requests may take long.
+        let probes: Vec<_> = paths
+            .drain(..)
+            .map(|path| async move {
+                let found = probe(store, version, &path).await;
+                (path, found)
+            })
+            .collect();
+        let mut probes = stream::iter(probes).buffered(PROBES);
+        while let Some((path, found)) = probes.next().await {
+            let node = match settled(found)? {
+                Ok(Some(Found::One(node))) => Ok(node),
+                Ok(Some(Found::All(below))) => {
+                    members.extend(below);
+                    continue;
+                }
+                Ok(None) if path.is_empty() => return Ok(None),
+                Ok(None) => continue,
+                Err(error) => Err(error),
+            };
+            if matches!(node, Ok(Node::Group(_))) {
+                listed = true;
+                let entries = store.list(&path).await?.into_iter();
+                paths.extend(
+                    entries
+                        .filter(|entry| entry.is_directory)
+                        .map(|entry| entry.key),
+                );
             }
-            Ok(None) if path.is_empty() => return Ok(None),
-            Ok(None) => continue,
-            Err(error) => Err(error),
-        };
-        if matches!(node, Ok(Node::Group(_))) {
-            listed = true;
-            let entries = store.list(&path).await?.into_iter();
-            paths.extend(
-                entries
-                    .filter(|entry| entry.is_directory)
-                    .map(|entry| entry.key),
-            );
+            members.push((path, node));
         }
-        members.push((path, node));
     }
     // A change of several arrays puts their metadata in one document first: what was read one after the other before that
     // may be of two versions.
@@ -295,7 +310,7 @@ fn v2_group(group: &Json, attributes: &Json) -> Result<Node> {
 /// A metadata document of the member at `path`; `None` when there is none.
 async fn document(store: &Store, path: &str, name: &str) -> Result<Option<Json>> {
     let key = key(path, name);
-    let Some((bytes, _)) = store.get_bounded(&key, LARGEST_DOCUMENT).await? else {
+    let Some(bytes) = store.get_small(&key, LARGEST_DOCUMENT).await? else {
         return Ok(None);
     };
     match Json::parse(&bytes).within(|| name)? {

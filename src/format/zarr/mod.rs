@@ -36,6 +36,7 @@ pub(in crate::format) use site::Places;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::{StreamExt, stream};
 
 use crate::array::Dataset;
 use crate::array::blueprint::Blueprint;
@@ -59,9 +60,19 @@ impl Format for Zarr {
         if !head.is_empty() {
             return Ok(false);
         }
-        // Asked for one by one: the directory of an array may have a million entries.
-        for name in hierarchy::MARKS {
-            match store.size(name).await {
+        // Asked for by name: the directory of an array may have a million entries. All at the same time where that takes long.
+        let together = if store.is_local() {
+            1
+        } else {
+            hierarchy::MARKS.len()
+        };
+        let sizes: Vec<_> = hierarchy::MARKS
+            .iter()
+            .map(|name| store.size(name))
+            .collect();
+        let mut sizes = stream::iter(sizes).buffered(together);
+        while let Some(size) = sizes.next().await {
+            match size {
                 Ok(_) => return Ok(true),
                 Err(Error::NotFound(_)) => {}
                 Err(error) => return Err(error),

@@ -1,5 +1,6 @@
 //! The dense tier: each variable is reduced on its own chunks by workers with accumulators of their own.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,6 +17,7 @@ use crate::query::aggregate::interval;
 use crate::query::aggregate::keys::Groups;
 use crate::query::aggregate::node::{Reduce, Reduced};
 use crate::query::aggregate::workers;
+use crate::query::ahead::{self, Coming};
 use crate::query::engine_error;
 use crate::query::grid::{Grid, VariableColumn};
 use crate::query::lowrank::{self, Bound, footprint};
@@ -64,16 +66,21 @@ impl Part {
         reducer.turn_to(&own?)
     }
 
-    /// Reduces some chunks of a piece.
+    /// Reduces some chunks of a piece, which may be under way.
     async fn reduce(
         piece: &Piece<'_>,
         reducer: &mut Reducer,
         numbers: Vec<u64>,
+        coming: Option<Coming>,
         buffers: &mut Buffers,
     ) -> crate::error::Result<()> {
-        let selection = piece.selection.clone();
-        let plan = ReadPlan::of_chunks(piece.variable, selection, numbers).await?;
-        let fetched = read::fetch(piece.store, &plan).await?;
+        let (plan, fetched) = match coming {
+            Some(coming) => coming.fetched().await?,
+            None => {
+                let (store, variable) = (piece.store.clone(), Arc::clone(piece.variable));
+                ahead::fetch(store, variable, piece.selection.clone(), Some(numbers)).await?
+            }
+        };
         reducer.reduce(piece.store, &plan.chunks, &fetched, buffers)
     }
 
@@ -170,7 +177,10 @@ impl DensePlan {
             let layout = &part.reduction.plan.layout;
             group = group.saturating_add(part.reduction.memory());
             let chunk = usize::try_from(read::memory(layout, 0)).unwrap_or(usize::MAX);
-            fixed = fixed.saturating_add(chunk);
+            let is_local = part.variable.store.is_local();
+            let under_way = if is_local { 0 } else { ahead::BYTES };
+            let under_way = usize::try_from(under_way).unwrap_or(usize::MAX);
+            fixed = fixed.saturating_add(chunk).saturating_add(under_way);
         }
         Ok((group, fixed))
     }
@@ -453,6 +463,8 @@ struct Queue<'a> {
     next: &'a AtomicU64,
     /// For each piece of each part, its chunks.
     pieces: Vec<Queued<'a>>,
+    /// Batches that a worker takes at once: of what is far away, those behind the first come while that is reduced.
+    depth: usize,
 }
 
 /// A piece of a part, whose chunks are taken in batches.
@@ -470,6 +482,7 @@ impl<'a> Queue<'a> {
     fn new(parts: &'a [Part], next: &'a AtomicU64) -> Self {
         let mut pieces = Vec::new();
         let mut first = 0u64;
+        let mut depth = 1;
         for (at, part) in parts.iter().enumerate() {
             if !part.reduction.reads() {
                 continue;
@@ -480,6 +493,9 @@ impl<'a> Queue<'a> {
                 let size = layout.element.size().unwrap_or(8) as u64;
                 let chunk = layout.grid.chunk_cells().saturating_mul(size).max(1);
                 let step = (BATCH_BYTES / chunk).clamp(1, 4096);
+                if !piece.store.is_local() {
+                    depth = depth.max(ahead::depth(step.saturating_mul(chunk)));
+                }
                 let batches = chunks.len().div_ceil(step);
                 pieces.push(Queued {
                     part: at,
@@ -491,7 +507,11 @@ impl<'a> Queue<'a> {
                 first = first.saturating_add(batches);
             }
         }
-        Self { next, pieces }
+        Self {
+            next,
+            pieces,
+            depth,
+        }
     }
 
     /// Number of all batches.
@@ -557,7 +577,24 @@ async fn work(
     let queue = Queue::new(parts, next);
     let mut buffers = Buffers::default();
     let mut last = None;
-    while let Some((at, queued, mut numbers)) = queue.take() {
+    let mut ahead = VecDeque::new();
+    loop {
+        while ahead.len() < queue.depth
+            && let Some((at, queued, numbers)) = queue.take()
+        {
+            let Piece {
+                store,
+                variable,
+                selection,
+                ..
+            } = &queued.piece;
+            let begin = || Coming::begin(store, variable, selection, Some(numbers.clone()));
+            let coming = (!store.is_local()).then(begin);
+            ahead.push_back((at, queued, numbers, coming));
+        }
+        let Some((at, queued, mut numbers, mut coming)) = ahead.pop_front() else {
+            break;
+        };
         let (Some(part), Some(reducer)) = (parts.get(queued.part), reducers.get_mut(queued.part))
         else {
             break;
@@ -571,8 +608,9 @@ async fn work(
         let mut tries = 0;
         loop {
             let seen = reducer.seen();
-            let reduced = Part::reduce(piece, reducer, numbers.clone(), &mut buffers).await;
-            match reduced {
+            let reduced =
+                Part::reduce(piece, reducer, numbers.clone(), coming.take(), &mut buffers);
+            match reduced.await {
                 Err(Error::Conflict(_)) if tries < read::TRIES => {
                     tries += 1;
                     piece.variable.index.forget();

@@ -9,10 +9,12 @@ use super::{Cells, Gather, Loaded, Stored, Way, Worker};
 use crate::array::hyperslab::{IndexSet, Selection};
 use crate::array::slab::Slab;
 use crate::error::Error;
+use crate::query::ahead::{self, Coming};
 use crate::query::engine_error;
 use crate::query::grid::{Column, VariableColumn};
 use crate::query::members::Piece;
-use crate::read::{self, ReadPlan};
+use crate::query::tile::Tile;
+use crate::read;
 
 /// Variables of lower rank with at most this many selected cells are read once, not tile by tile.
 const KEEP_CELLS: u64 = 1 << 20;
@@ -93,6 +95,39 @@ impl Worker {
         }
         let positions = arrow::array::UInt64Array::from(positions);
         Ok(Cells::Lower(arrow::compute::take(&kept, &positions, None)?))
+    }
+
+    /// Begins to fetch what a tile needs first from stores that are far away.
+    pub(super) fn begin(&mut self, tile: &Tile) -> Vec<Coming> {
+        let planes = &self.source.pruned.planes;
+        if !planes.iter().all(|plane| plane.touches(&tile.place)) {
+            return Vec::new();
+        }
+        let mut columns = match &self.source.residual {
+            Some(residual) => residual.columns().to_vec(),
+            None => self.source.projection.clone(),
+        };
+        columns.sort_unstable();
+        columns.dedup();
+        let grid = Arc::clone(&self.source.grid);
+        let mut coming = Vec::new();
+        for column in columns {
+            let Some(variable) = grid.variable(column) else {
+                continue;
+            };
+            // Others are read once, or as few of their cells as differ from those of the last tile.
+            let way = self.way(variable, column);
+            if way.kept.is_some() || !(way.straight || variable.alignment.is_none()) {
+                continue;
+            }
+            let own = variable.selection(&tile.selection);
+            let pieces = variable.pieces(&own);
+            let far = pieces.iter().filter(|piece| !piece.store.is_local());
+            coming.extend(
+                far.map(|piece| Coming::begin(piece.store, piece.variable, &piece.selection, None)),
+            );
+        }
+        coming
     }
 
     /// How a variable is read; found out once, because it takes a step a selected index.
@@ -185,8 +220,14 @@ impl Worker {
     }
 
     async fn read_once(&mut self, piece: &Piece<'_>) -> crate::error::Result<Slab> {
-        let plan = ReadPlan::new(piece.variable, piece.selection.clone()).await?;
-        let fetched = read::fetch(piece.store, &plan).await?;
+        let is_of = |coming: &Coming| coming.is_of(piece.variable, &piece.selection);
+        let (plan, fetched) = match self.coming.iter().position(is_of) {
+            Some(at) => self.coming.swap_remove(at).fetched().await?,
+            None => {
+                let (store, variable) = (piece.store.clone(), Arc::clone(piece.variable));
+                ahead::fetch(store, variable, piece.selection.clone(), None).await?
+            }
+        };
         let timer = self.metrics.decode_time.timer();
         let slab = read::decode(piece.store, &plan, &fetched, &mut self.buffers);
         timer.done();

@@ -9,7 +9,6 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures::StreamExt;
 use object_store::aws::AmazonS3Builder;
-use object_store::client::{HttpClient, HttpConnector};
 use object_store::http::HttpBuilder;
 use object_store::path::Path;
 use object_store::{
@@ -21,13 +20,11 @@ use url::Url;
 
 use super::answer::Refusal;
 use crate::error::{Error, Result};
+use crate::server::access::basic;
+use crate::store::Connector;
 
 /// Stores that are kept open.
 const OPEN: usize = 64;
-
-/// How long an answer may be waited for.
-const CONNECT: Duration = Duration::from_secs(5);
-const ANSWER: Duration = Duration::from_secs(120);
 
 /// What a URL is the address of.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -189,14 +186,8 @@ impl Credentials {
             return Ok(None);
         };
         let credentials = header.to_str().ok().and_then(|header| {
-            let (kind, text) = header.split_once(' ')?;
-            let bytes = BASE64_STANDARD.decode(text.trim()).ok()?;
-            let text = String::from_utf8(bytes).ok()?;
-            let (name, secret) = text.split_once(':')?;
-            kind.eq_ignore_ascii_case("basic").then(|| Self {
-                name: name.to_owned(),
-                secret: secret.to_owned(),
-            })
+            let (name, secret) = basic(header)?;
+            Some(Self { name, secret })
         });
         match credentials {
             None => Err(Refusal::unauthorised(
@@ -343,12 +334,8 @@ impl Key {
         let Some(bucket) = &self.bucket else {
             let header = self.credentials.as_ref().map(Credentials::header);
             let header = header.transpose()?;
-            let straight = Straight {
-                headers: header
-                    .map(|value| (header::AUTHORIZATION, value))
-                    .into_iter()
-                    .collect(),
-            };
+            let headers = header.map(|value| (header::AUTHORIZATION, value));
+            let straight = Connector::straight(headers.into_iter().collect());
             let query = self.query.as_ref().map(|query| format!("/?{query}"));
             let url = format!("{}{}", self.origin, query.unwrap_or_default());
             let builder = HttpBuilder::new().with_url(url).with_retry(retry);
@@ -366,7 +353,7 @@ impl Key {
             .with_region("us-east-1")
             .with_virtual_hosted_style_request(false)
             .with_client_options(options)
-            .with_http_connector(Straight::default())
+            .with_http_connector(Connector::straight(HeaderMap::new()))
             .with_retry(retry);
         let builder = match &self.credentials {
             None => builder.with_skip_signature(true),
@@ -377,29 +364,6 @@ impl Key {
         Ok(Arc::new(
             builder.with_allow_http(true).build().map_err(invalid)?,
         ))
-    }
-}
-
-/// Connections that go where they are sent: a redirection would lead out of what may be read.
-#[derive(Debug, Default)]
-struct Straight {
-    /// Of every request.
-    headers: HeaderMap,
-}
-
-impl HttpConnector for Straight {
-    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .default_headers(self.headers.clone())
-            .connect_timeout(CONNECT)
-            .timeout(ANSWER)
-            .build();
-        let client = client.map_err(|error| object_store::Error::Generic {
-            store: "HTTP",
-            source: Box::new(error),
-        })?;
-        Ok(HttpClient::new(client))
     }
 }
 
@@ -442,7 +406,7 @@ fn failed(interface: Interface, error: object_store::Error) -> Refusal {
     }
 }
 
-/// A part of a path without its percent signs.
+/// A part of a path without its percent signs, each of which has to be followed by two digits.
 fn decoded(part: &str) -> Result<String> {
     let mut bytes = Vec::with_capacity(part.len());
     let mut rest = part.bytes();
